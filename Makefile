@@ -1,0 +1,46 @@
+# Every target works alone in a fresh clone: it makes the virtual environment first, and is quick when nothing changed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+WORKERS ?= 2
+
+.PHONY: demo test soak check bench docs builtin-model clean help
+.DEFAULT_GOAL := help
+
+help: ## Show the targets.
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 20
+
+demo: $(READY) ## Teach one subject from five photographs on the built-in model, and draw it.
+	@$(BIN)/dreamctl demo build/demo
+
+test: check ## Formatting, types, architecture and all tests.
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not soak" tests
+
+check: $(READY) ## Formatting, lint and types.
+	@$(BIN)/ruff format --check --quiet dreamctl tests
+	@$(BIN)/ruff check --quiet dreamctl tests
+	@$(BIN)/mypy --no-error-summary
+
+soak: $(READY) ## The long repetitions, such as kill -9 at many random moments.
+	@$(BIN)/python -m pytest -q -m soak --timeout 3600 tests
+
+bench: $(READY) ## Benchmarks; one of them with BENCH=name.
+	@$(BIN)/python -m tests.benchmarks $(BENCH)
+
+docs: $(READY) ## Write the README's generated parts (help, tree, settings).
+	@$(BIN)/python -m tests.readme --write
+
+builtin-model: $(READY) ## Train the built-in model from scratch (hours; resumable).
+	@$(BIN)/python -m dreamctl.builtin.training --work build/builtin-model
+
+# torch first and alone: with its pin satisfied nothing else may choose another build of it.
+$(READY): pyproject.toml configs/constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' configs/constraints.txt)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c configs/constraints.txt -e ".[local,dev]"
+	@touch $(READY)
+
+clean: ## Remove everything that was made.
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

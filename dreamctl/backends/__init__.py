@@ -1,0 +1,1 @@
+"""Where a run is trained, one file a place, behind the door in `base.py`."""

@@ -1,0 +1,121 @@
+"""Training on this computer: a child process in a session of its own, so that a closed terminal does not end it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from dreamctl.credentials import token
+from dreamctl.domain.recipe import Recipe
+from dreamctl.domain.run import FINAL, State
+from dreamctl.errors import RunFailed
+from dreamctl.files import locked, write_text
+from dreamctl.runfolder import EventWriter, RunFolder
+from dreamctl.settings import Settings
+
+_NEEDED = ("torch", "diffusers", "transformers", "accelerate", "peft")
+_START_SECONDS = 120.0
+
+
+class LocalBackend:
+    """See `dreamctl.backends.base.Backend`."""
+
+    name = "local"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def check(self, recipe: Recipe) -> list[str]:
+        missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+        if missing:
+            return [f'{", ".join(missing)} not installed: pip install "dreamctl[local]"']
+        return []
+
+    def submit(self, run: RunFolder) -> str:
+        """Start `python -m dreamctl.training RUN` and wait until it holds the run's lock."""
+        with open(run.log_file, "ab") as log:
+            child = subprocess.Popen(
+                [*self._command(), str(run.path)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environment(),
+                start_new_session=True,
+            )
+        write_text(run.path / "trainer.pid", f"{child.pid}\n")
+        deadline = time.monotonic() + _START_SECONDS
+        while not run.alive():
+            if child.poll() is not None and not run.alive():
+                if run.state() in FINAL:
+                    break
+                raise RunFailed(f"the trainer of {run.id} ended at once", hint=f"see `dreamctl logs {run.id}`")
+            if time.monotonic() > deadline:
+                raise RunFailed(f"the trainer of {run.id} did not start", hint=f"see `dreamctl logs {run.id}`")
+            time.sleep(0.02)
+        return str(child.pid)
+
+    def poll(self, run: RunFolder) -> State:
+        return run.state()
+
+    def fetch(self, run: RunFolder) -> None:
+        return None
+
+    def interrupt(self, run: RunFolder) -> bool:
+        """SIGTERM to the trainer's session; it saves and stops. The pid is trusted only while the lock is held."""
+        pid_file = run.path / "trainer.pid"
+        if not run.alive() or not pid_file.exists():
+            return False
+        try:
+            os.killpg(int(pid_file.read_text()), signal.SIGTERM)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
+
+    def cancel(self, run: RunFolder) -> None:
+        """Leave word for a living trainer; write the last event in the place of a dead one."""
+        write_text(run.path / "cancel", "")
+        if run.alive():
+            return
+        with locked(run.lock_file, "cancelling"):
+            events = EventWriter(run.events_file)
+            events.state(State.cancelled, message="cancelled while no trainer was at work")
+            events.close()
+
+    def _command(self) -> list[str]:
+        if self._settings.processes == 1:
+            return [sys.executable, "-m", "dreamctl.training"]
+        launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1"]
+        launch += [
+            "--num_processes",
+            str(self._settings.processes),
+            "--dynamo_backend",
+            "no",
+            "--mixed_precision",
+            "no",
+        ]
+        launch += ["--cpu"] if self._settings.device == "cpu" else []
+        return [*launch, "-m", "dreamctl.training"]
+
+    def _environment(self) -> dict[str, str]:
+        """This process's environment, the user's own folders, and what the settings say about device and hub."""
+        extra = {
+            "PYTHONUNBUFFERED": "1",
+            "DREAMCTL_HOME": os.environ.get("DREAMCTL_HOME"),
+            "DREAMCTL_DEVICE": self._settings.device,
+            "HF_ENDPOINT": self._settings.hub_endpoint,
+            "HF_TOKEN": token("huggingface"),
+            "PYTHONPATH": _source_path(),
+        }
+        return {**os.environ, **{key: value for key, value in extra.items() if value}}
+
+
+def _source_path() -> str:
+    """So that the trainer is this very dreamctl, also when it runs from a checkout that is not installed."""
+    package = str(Path(__file__).parents[2])
+    before = os.environ.get("PYTHONPATH")
+    return f"{package}{os.pathsep}{before}" if before else package

@@ -1,0 +1,129 @@
+"""Teaches the built-in model's CLIPTextModel what captions say, before the UNet listens: it predicts what was named.
+
+It does not know pictures.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from dreamctl.builtin import world
+from dreamctl.builtin.captions import caption_and_named
+from dreamctl.builtin.training.parallel import Place, assert_all_trained, average_gradients, snapshot
+from dreamctl.builtin.training.tokenizer import MAX_LENGTH, make_tokenizer
+from dreamctl.builtin.training.vae import rate_at
+from dreamctl.builtin.world import sample_drawing
+
+STEPS = 450
+BATCH = 96
+PEAK_RATE = 1e-3
+WIDTH = 128
+
+HEADS: dict[str, tuple[str, ...]] = {
+    "category": world.CATEGORIES,
+    "scene": world.SCENES,
+    "hair_colour": world.HAIR_COLOURS,
+    "hair_style": world.HAIR_STYLES,
+    "skin": world.SKINS,
+    "glasses": world.GLASSES,
+    "hat": world.HATS,
+    "beard": world.BEARDS,
+    "shirt": world.SHIRTS,
+    "expression": world.EXPRESSIONS,
+    "colour": tuple(dict.fromkeys(colour for colours in world.OBJECT_COLOURS.values() for colour in colours)),
+}
+"""The attributes that the text encoder's output must tell; "not named" is one more answer for each."""
+
+
+def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """An untrained text encoder for that vocabulary."""
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=WIDTH,
+            intermediate_size=4 * WIDTH,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            max_position_embeddings=MAX_LENGTH,
+            projection_dim=WIDTH,
+            hidden_act="quick_gelu",
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def tokenise(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
+    """Token numbers as pipelines make them: int64 of shape (captions, MAX_LENGTH)."""
+    tokens: Tensor = tokenizer(
+        captions, padding="max_length", max_length=MAX_LENGTH, truncation=True, return_tensors="pt"
+    ).input_ids
+    return tokens
+
+
+class AttributeHeads(nn.Module):
+    """Reads each attribute from the states at the end token and at the last padding; thrown away afterwards."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = nn.ModuleDict({name: nn.Linear(WIDTH, len(values) + 1) for name, values in HEADS.items()})
+
+    def forward(self, states: Tensor) -> dict[str, Tensor]:
+        """Scores by attribute, from states of shape (n, WIDTH)."""
+        return {name: head(states) for name, head in self.heads.items()}
+
+
+def _labelled(rng: np.random.Generator, count: int) -> tuple[list[str], dict[str, Tensor]]:
+    """Captions, and for each attribute the number of the value named (the last number: not named)."""
+    captions, labels = [], {name: torch.zeros(count, dtype=torch.long) for name in HEADS}
+    for index in range(count):
+        drawing = sample_drawing(rng)
+        text, named = caption_and_named(rng, drawing)
+        captions.append(text)
+        for name, values in HEADS.items():
+            labels[name][index] = values.index(getattr(drawing, name)) if name in named else len(values)
+    return captions, labels
+
+
+def train_text_encoder(place: Place) -> None:
+    """Writes `work/tokenizer` and `work/text_encoder`; minutes, so it starts anew where it was stopped."""
+    if (place.work / "text_encoder" / "config.json").exists():
+        return
+    torch.manual_seed(2)
+    tokenizer = make_tokenizer(place.work / "tokenizer") if place.leads else None
+    if place.processes > 1:
+        torch.distributed.barrier()
+    tokenizer = tokenizer or CLIPTokenizer.from_pretrained(place.work / "tokenizer")
+    encoder, heads = make_text_encoder(tokenizer), AttributeHeads()
+    parameters = [*encoder.parameters(), *heads.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    before = snapshot(encoder)
+    for step in range(STEPS):
+        for group in optimiser.param_groups:
+            group["lr"] = rate_at(step, STEPS, PEAK_RATE)
+        captions, labels = _labelled(place.rng("text", step), BATCH // place.processes)
+        tokens = tokenise(tokenizer, captions)
+        states = encoder(tokens).last_hidden_state
+        ends = (tokens == tokenizer.eos_token_id).int().argmax(1)
+        at_end = heads(states[torch.arange(len(tokens)), ends])
+        at_last = heads(states[:, -1])
+        losses = [
+            nn.functional.cross_entropy(scores[name], labels[name]) for scores in (at_end, at_last) for name in HEADS
+        ]
+        loss = torch.stack(losses).mean()
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        average_gradients(parameters, place.processes)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        if step == 99:
+            assert_all_trained(encoder, before)
+        if step % 100 == 0 or step == STEPS - 1:
+            right = [(at_last[name].argmax(1) == labels[name]).float().mean().item() for name in HEADS]
+            place.say(f"text step {step} of {STEPS}, loss {loss.item():.4f}, right {min(right):.3f} at worst")
+    if place.leads:
+        encoder.save_pretrained(place.work / "text_encoder")

@@ -1,0 +1,1 @@
+"""Who writes captions: one file for each captioner, behind one door (`base`)."""

@@ -1,0 +1,78 @@
+"""`dreamctl prepare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dreamctl.cli.command import Session, command
+from dreamctl.cli.output import Table
+
+if TYPE_CHECKING:
+    from dreamctl.workflows.prepare import PrepareReport
+
+
+def register(app: typer.Typer) -> None:
+    command(app, "prepare")(prepare)
+
+
+def prepare(
+    session: Session,
+    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE", help="Folders of pictures, or pictures.")],
+    out: Annotated[Path | None, typer.Option(help="Dataset folder; the project's, processed, when not given.")] = None,
+    size: Annotated[int | None, typer.Option(help="Side in pixels; the recipe's resolution, else 512.")] = None,
+    background: Annotated[str, typer.Option(help="Colour of margins and behind transparency.")] = "white",
+    recursive: Annotated[bool, typer.Option("--recursive", help="Look into folders inside folders.")] = False,
+    zip_: Annotated[bool, typer.Option("--zip", help="Write an archive beside the dataset folder.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Change nothing when any file is bad; exit 1.")] = False,
+) -> None:
+    """Make a dataset: square pictures with margins, undistorted, upright, sRGB, without metadata.
+
+    Run again, it does only what changed, and removes pictures whose source is gone.
+    """
+    from dreamctl.workflows.prepare import prepare
+
+    report = prepare(session.context(), sources, out, size, background, recursive, zip_, strict)
+    session.output.emit(_data(report), _text(report), [str(report.dataset)])
+
+
+def _data(report: PrepareReport) -> dict[str, Any]:
+    return {
+        "dataset": str(report.dataset),
+        "size": report.size,
+        "digest": report.digest,
+        "made": list(report.made),
+        "kept": list(report.kept),
+        "removed": list(report.removed),
+        "pictures": [picture.plain() for picture in report.pictures],
+        "skipped": [item.plain() for item in report.skipped],
+        "warnings": list(report.warnings),
+        "zip": str(report.zip) if report.zip else None,
+        "next": report.next,
+    }
+
+
+def _text(report: PrepareReport) -> list[str | Table]:
+    made = set(report.made)
+    rows = [(picture.file, picture.source, "made" if picture.file in made else "kept") for picture in report.pictures]
+    rows += [(file, "", "removed") for file in report.removed]
+    side = report.size
+    done = ", ".join(
+        f"{count} {word}"
+        for count, word in (
+            (len(report.made), "made"),
+            (len(report.kept), "kept"),
+            (len(report.removed), "removed"),
+            (len(report.skipped), "skipped"),
+        )
+        if count
+    )
+    lines: list[str | Table] = [
+        Table(("picture", "source", ""), rows),
+        f"{report.dataset}: {len(report.pictures)} pictures of {side}×{side} ({done})",
+    ]
+    if report.zip:
+        lines.append(f"archive: {report.zip}")
+    return [*lines, f"next: {report.next}"]

@@ -1,0 +1,68 @@
+"""The only place that wires settings, registry and adapters together and hands them to workflows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from dreamctl import paths, plugins
+from dreamctl.errors import InvalidInput
+from dreamctl.reporter import Reporter
+from dreamctl.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from dreamctl.backends.base import Backend
+    from dreamctl.captioners.base import Captioner
+    from dreamctl.registry import Registry
+    from dreamctl.storage.base import Storage
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a workflow works with."""
+
+    settings: Settings
+    reporter: Reporter
+    project: Path
+
+    @classmethod
+    def open(cls, profile: str | None, flags: Mapping[str, Any], reporter: Reporter) -> Context:
+        """Read the settings of this user, project and line."""
+        project = paths.project_dir()
+        return cls(load_settings(project, profile=profile, flags=flags), reporter, project)
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The registry, opened and migrated on first use."""
+        from dreamctl.registry import Registry
+
+        return Registry.open(paths.registry_file())
+
+    @property
+    def runs(self) -> Path:
+        return paths.runs_dir()
+
+    def backend(self, name: str | None = None) -> Backend:
+        return cast("Backend", plugins.load("backends", name or self.settings.backend)(self.settings))
+
+    def captioner(self, name: str) -> Captioner:
+        return cast("Captioner", plugins.load("captioners", name)())
+
+    def storage(self, url: str | None = None) -> Storage:
+        """The storage that a URL such as file:///srv/datasets names; the setting `storage` where none is given."""
+        wanted = url or self.settings.storage
+        if not wanted:
+            raise InvalidInput(
+                "no storage is configured",
+                field="storage",
+                hint="name one, as in --to file:///srv/datasets, or run `dreamctl config set storage URL`",
+            )
+        scheme, separator, _ = wanted.partition("://")
+        if not separator:
+            raise InvalidInput(
+                f"storage {wanted!r} is not a URL", field="storage", hint="for example file:///srv/datasets"
+            )
+        return cast("Storage", plugins.load("storages", scheme)(wanted))

@@ -1,0 +1,1 @@
+"""One file per model architecture, behind the door in `base.py`."""

@@ -1,0 +1,195 @@
+"""Files that are either wholly there or not at all: atomic, fsynced writes, digests and locks.
+
+Knows nothing of what the files mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from dreamctl.errors import DreamctlError
+
+_CHUNK = 1 << 20
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside `folder` durable (a no-op where folders cannot be opened, as on Windows)."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; on success it is synced and takes `path`'s place, else it is removed.
+
+    The temporary name keeps the suffix, since libraries choose a format by it.
+    """
+    temporary = path.with_name(f".{path.stem[:80]}.{secrets.token_hex(4)}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise _explained(error, path) from error
+    finally:
+        with contextlib.suppress(OSError):  # gone after the rename; a full disk must not hide the first error
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Give an empty temporary folder beside `path`; on success it takes `path`'s place, else it is removed."""
+    temporary = path.with_name(f".{path.name[:80]}.{secrets.token_hex(4)}")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for folder, _, names in os.walk(temporary):
+            for name in names:
+                with open(os.path.join(folder, name), "rb") as file:
+                    os.fsync(file.fileno())
+            sync_folder(Path(folder))
+        if path.exists():
+            old = path.with_name(f".{path.name[:80]}.{secrets.token_hex(4)}.old")
+            os.replace(path, old)
+            os.replace(temporary, path)
+            shutil.rmtree(old)
+        else:
+            os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise _explained(error, path) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` atomically and durably. Raises DreamctlError naming the path when it cannot."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON with a final newline, atomically."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in `path`. Raises DreamctlError naming the file when it is missing or not JSON."""
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise _explained(error, path) from error
+    except ValueError as error:
+        raise DreamctlError(f"{path} is not valid JSON: {error}") from error
+
+
+def sha256_file(path: Path) -> str:
+    """The hex SHA-256 of a file's bytes, read in pieces."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def free_bytes(path: Path) -> int:
+    """Free space of the file system that holds `path` or its nearest existing parent."""
+    folder = path.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+@contextlib.contextmanager
+def locked(path: Path, holder: str, on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Hold an exclusive lock until the block ends or the process dies; `holder` says to others what for.
+
+    `on_wait` is called once with the present holder's words when somebody else has it; without it the wait is silent.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        if on_wait:
+            on_wait(lock_holder(path))
+        lock.acquire()
+    try:
+        _holder_file(path).write_text(holder)
+        yield
+    finally:
+        _holder_file(path).unlink(missing_ok=True)
+        lock.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a live process holds the lock at `path`. The system drops a dead holder's lock at once."""
+    if not path.exists():
+        return False
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def lock_holder(path: Path) -> str:
+    """What the present holder said it needs the lock for."""
+    try:
+        return _holder_file(path).read_text()
+    except OSError:
+        return "another process"
+
+
+def _holder_file(path: Path) -> Path:
+    return path.with_suffix(".holder")
+
+
+def _explained(error: OSError, path: Path) -> DreamctlError:
+    where = error.filename or path
+    return DreamctlError(f"{where}: {os_reason(error)}", hint=os_hint(error))
+
+
+def os_reason(error: OSError) -> str:
+    """The system's reason in lower case, as the second half of a sentence."""
+    reason = error.strerror or str(error)
+    return reason[:1].lower() + reason[1:]
+
+
+def os_hint(error: OSError) -> str | None:
+    """What to do about the errors of the system that people meet most."""
+    return _OS_HINTS.get(error.errno or 0)
+
+
+_OS_HINTS = {
+    errno.ENOSPC: "free some space (`dreamctl rm RUN` deletes old runs), then run the same command again",
+    errno.EDQUOT: "free some space within your quota, then run the same command again",
+    errno.EACCES: "choose a folder that you may write to, or change its permissions",
+    errno.EPERM: "choose a folder that you may write to, or change its permissions",
+    errno.EROFS: "the file system is read-only: choose another folder",
+}

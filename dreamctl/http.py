@@ -1,0 +1,224 @@
+"""Talking to providers: patient requests, foreign errors translated once, and secrets kept out of every sentence.
+
+httpx is imported by the first request, so that the error boundary can redact without it.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import ipaddress
+import logging
+import random
+import re
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from dreamctl.errors import CredentialsError, DreamctlError, InvalidInput, NotFound, ProviderError
+
+if TYPE_CHECKING:
+    import httpx
+
+TIMEOUT = 30.0
+RETRIES = 4
+_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # a second POST could bill a second job
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MOST_REDIRECTS = 5
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 60.0
+
+log = logging.getLogger(__name__)
+
+
+def request(
+    method: str,
+    url: str,
+    *,
+    token: str | None = None,
+    json: Any = None,
+    timeout: float = TIMEOUT,
+    retries: int = RETRIES,
+    sleep: Callable[[float], None] = time.sleep,
+) -> httpx.Response:
+    """The provider's answer (2xx). A token goes to the URL's own origin only, over https or to this computer.
+
+    Idempotent methods are tried again, with growing pauses or the server's Retry-After, when the connection fails or
+    the answer is 408, 429 or 5xx. Raises CredentialsError (401, 403), NotFound (404), ProviderError (all else),
+    InvalidInput for a URL that a token may not go to.
+    """
+    import httpx
+
+    if token:
+        remember_secret(token)
+        _check_origin(url)
+    attempts = 1 + (retries if method.upper() in _IDEMPOTENT else 0)
+    with httpx.Client(timeout=timeout, follow_redirects=False) as client:
+        for attempt in range(attempts):
+            last = attempt + 1 == attempts
+            try:
+                answer = _follow(client, method.upper(), url, token, json)
+            except httpx.HTTPError as error:
+                if last or not isinstance(error, httpx.TransportError):
+                    raise _unreachable(url, error) from None  # the chain could show headers
+                pause = _backoff(attempt)
+            except httpx.InvalidURL as error:
+                raise InvalidInput(f"{redact(url)} is not a URL: {redact(str(error))}") from None
+            else:
+                if answer.is_success:
+                    return answer
+                if last or not _passing(answer.status_code):
+                    _refuse(answer)
+                asked = _retry_after(answer)
+                pause = _backoff(attempt) if asked is None else asked
+            log.info("%s %s: trying again in %.1f s", method.upper(), redact(url), pause)
+            sleep(pause)
+    raise AssertionError("unreachable")
+
+
+def loopback(host: str) -> bool:
+    """Whether a host name means this computer."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_origin(url: str) -> None:
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and loopback(parts.hostname or "")):
+        raise InvalidInput(
+            f"{redact(url)}: a token is sent over https only (http only to this computer)", hint="use an https:// URL"
+        )
+
+
+def _follow(client: httpx.Client, method: str, url: str, token: str | None, json: Any) -> httpx.Response:
+    """Send, and follow redirects: reads anywhere but without the token elsewhere, writes only on the same origin."""
+    import httpx
+
+    place = httpx.URL(url)
+    origin = _origin(place)
+    for _ in range(_MOST_REDIRECTS + 1):
+        same = _origin(place) == origin
+        headers = {"Authorization": f"Bearer {token}"} if token and same else {}
+        answer = client.request(method, place, headers=headers, json=json)
+        if answer.status_code not in _REDIRECTS or "location" not in answer.headers:
+            return answer
+        target = place.join(answer.headers["location"])
+        downgraded = place.scheme == "https" and target.scheme != "https"
+        kept = method in ("GET", "HEAD") or (answer.status_code in (307, 308) and _origin(target) == origin)
+        if downgraded or not kept or target.scheme not in ("http", "https"):
+            raise ProviderError(
+                f"{origin[1]} answered {method} with a redirect to {target.host or 'nowhere'}, which is not followed",
+                hint="check the endpoint's URL",
+            )
+        place = target
+    raise ProviderError(f"{origin[1]} redirects in a circle", hint="check the endpoint's URL")
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
+
+
+def _passing(status: int) -> bool:
+    return status in (408, 429) or status >= 500
+
+
+def _backoff(attempt: int) -> float:
+    return float(min(_FIRST_PAUSE * 2**attempt, _LONGEST_PAUSE) * random.uniform(0.75, 1.25))
+
+
+def _retry_after(answer: httpx.Response) -> float | None:
+    """Seconds that the server asks to wait for, at most a minute; it may say a number or a date."""
+    wanted = answer.headers.get("retry-after", "").strip()
+    if wanted.isdigit():
+        return min(float(wanted), _LONGEST_PAUSE)
+    try:
+        moment = email.utils.parsedate_to_datetime(wanted)
+    except ValueError:
+        return None
+    return max(0.0, min(moment.timestamp() - time.time(), _LONGEST_PAUSE))
+
+
+def _unreachable(url: str, error: Exception) -> DreamctlError:
+    import httpx
+
+    host = httpx.URL(url).host
+    if isinstance(error, httpx.TimeoutException):
+        return ProviderError(f"{host} did not answer in time", hint="try again, or look at the provider's status page")
+    reason = printable(str(error)) or type(error).__name__
+    return ProviderError(f"cannot reach {host}: {reason}", hint="check the network and the proxy, then try again")
+
+
+def _refuse(answer: httpx.Response) -> NoReturn:
+    host, status, said = answer.request.url.host, answer.status_code, _detail(answer)
+    ending = f": {said}" if said else ""
+    if status in (401, 403):
+        raise CredentialsError(
+            f"{host} refused the token ({status}){ending}" if "authorization" in answer.request.headers
+            else f"{host} wants a token ({status}){ending}",
+            hint="`dreamctl auth status` says which token is used, `dreamctl auth login PROVIDER` stores another",
+        )  # fmt: skip
+    if status == 404:
+        raise NotFound(f"{host}: {redact(answer.request.url.path)} is not there (404){ending}")
+    hint = "try again later" if _passing(status) else None
+    raise ProviderError(f"{host} answered {status} {answer.reason_phrase}".rstrip() + ending, hint=hint)
+
+
+def _detail(answer: httpx.Response) -> str:
+    """What the provider says is wrong: a field of its JSON, else nothing (an HTML page helps nobody)."""
+    try:
+        body = answer.json()
+    except ValueError:
+        return ""
+    if isinstance(body, dict):
+        body = next((body[key] for key in ("detail", "error", "message", "title") if body.get(key)), "")
+        body = body.get("message", "") if isinstance(body, dict) else body
+    return printable(body)[:300] if isinstance(body, str) else ""
+
+
+def printable(text: str) -> str:
+    """Foreign text for one line of a terminal or a log: no control characters, no secrets."""
+    return redact(" ".join("".join(char if char.isprintable() else " " for char in text).split()))
+
+
+# secrets
+
+_secrets: set[str] = set()
+_HIDDEN = "***"
+_PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE), f"\\1{_HIDDEN}")
+    for pattern in (
+        r"(\b[a-z][a-z0-9+.-]*://)[^\s/?#\"'<>]*(?=@)",
+        r"(authorization['\"]?\s*[:=]\s*(?:b?['\"])?(?:(?:bearer|token|basic)\s+)?)[^\s'\",}]+",
+        r"(\bbearer\s+)[\w.~+/=-]{8,}",
+        r"([?&;](?:x-amz-(?:signature|credential|security-token)|x-goog-(?:signature|credential)|awsaccesskeyid|"
+        r"signature|sig|token|access_token|api_key|apikey|key|secret|password)=)[^&\s'\"<>]+",
+        r"((?:x-amz-security-token|x-amz-credential|x-amz-signature|x-goog-signature)['\"]?\s*[:=]\s*['\"]?)[^&\s'\",}<>]+",
+        r"(['\"](?:token|access_token|api_?key|x-api-key|secret|access_?secret|password|hf_token)['\"]\s*:\s*b?['\"])[^'\"]+",
+        r"\b((?:hf|r8|rpa)_)(?=[a-z_]*\d|\w{16})\w{4,}",
+        r"\b(whsec_)[\w+/=-]{4,}",
+    )
+)
+
+
+def remember_secret(value: str) -> None:
+    """From now on `redact` hides this very text, whatever it looks like."""
+    if len(value) >= 6:  # shorter ones would blank ordinary words
+        _secrets.add(value)
+
+
+def redact(text: str) -> str:
+    """`text` without tokens, passwords and signatures."""
+    for value in sorted(_secrets, key=len, reverse=True):
+        text = text.replace(value, _HIDDEN)
+    for pattern, replacement in _PATTERNS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+class RedactingFormatter(logging.Formatter):
+    """A log line, its traceback included, without secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))

@@ -1,0 +1,39 @@
+"""The registry's schema as a list of small steps; `PRAGMA user_version` counts those that were taken.
+
+Each runs once, in a transaction of its own. Steps are appended, never edited.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+
+def concepts_runs_versions_datasets(db: sqlite3.Connection) -> None:
+    """The first schema."""
+    db.execute(
+        "CREATE TABLE concepts (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, identifier TEXT NOT NULL, "
+        "category TEXT NOT NULL, kind TEXT NOT NULL, name TEXT, name_key TEXT UNIQUE, created TEXT NOT NULL) STRICT"
+    )
+    db.execute(
+        "CREATE TABLE runs (id TEXT PRIMARY KEY, project TEXT NOT NULL, key TEXT NOT NULL, pictures TEXT NOT NULL, "
+        "state TEXT NOT NULL, "
+        "concept INTEGER NOT NULL REFERENCES concepts, target TEXT NOT NULL, backend TEXT NOT NULL, remote_id TEXT, "
+        "base TEXT NOT NULL, created TEXT NOT NULL, updated TEXT NOT NULL) STRICT"
+    )
+    db.execute("CREATE INDEX runs_by_key ON runs (key)")
+    db.execute("CREATE INDEX runs_by_pictures ON runs (pictures)")
+    db.execute(
+        "CREATE TABLE versions (run TEXT NOT NULL REFERENCES runs ON DELETE CASCADE, "
+        "concept INTEGER NOT NULL REFERENCES concepts, number INTEGER NOT NULL, target TEXT NOT NULL, "
+        "family TEXT NOT NULL, format TEXT NOT NULL, base TEXT NOT NULL, base_digest TEXT NOT NULL, "
+        "digest TEXT NOT NULL, steps INTEGER NOT NULL, created TEXT NOT NULL, PRIMARY KEY (run, concept), "
+        "UNIQUE (concept, target, base_digest, number)) STRICT"
+    )
+    db.execute(
+        "CREATE TABLE datasets (path TEXT PRIMARY KEY, project TEXT NOT NULL, pictures TEXT NOT NULL, "
+        "captions TEXT NOT NULL, identifier TEXT NOT NULL, used TEXT NOT NULL) STRICT"
+    )
+
+
+MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [concepts_runs_versions_datasets]

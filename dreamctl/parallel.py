@@ -1,0 +1,63 @@
+"""One function over many items in processes that die with their parent."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait as wait_for_connection
+from typing import TypeVar
+
+from dreamctl.errors import DreamctlError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Starting processes costs about as much as making so many pictures.
+_WORTH_PROCESSES = 8
+_AHEAD = 4
+_KILLED = "the memory may have run out: close other programs, then run the same command again"
+
+
+def spread(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """The results of `function` over `items`, as they come; on all cores where there are more than eight items.
+
+    `function` and the items must be picklable. Only a few items a core are under way at a time.
+    """
+    cores = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, len(items))
+    if len(items) <= _WORTH_PROCESSES or cores < 2:
+        yield from map(function, items)
+        return
+    spawn = multiprocessing.get_context("spawn")  # forking a process that has threads deadlocks now and then
+    pool = ProcessPoolExecutor(cores, spawn, _live_with_parent)
+    try:
+        rest = iter(items)
+        pending: set[Future[Result]] = {pool.submit(function, item) for item in itertools.islice(rest, cores * _AHEAD)}
+        while pending:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            pending |= {pool.submit(function, item) for item in itertools.islice(rest, len(done))}
+            for future in done:
+                yield future.result()
+    except BrokenProcessPool as error:
+        raise DreamctlError("a worker process was killed from outside", hint=_KILLED) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _live_with_parent() -> None:
+    """Ctrl-C is the parent's to handle; a parent that is killed must leave no worker behind."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait_for_connection([parent.sentinel])
+        os._exit(1)

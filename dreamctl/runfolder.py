@@ -1,0 +1,236 @@
+"""A run's folder: writing it whole, reading it, its events, and whether its trainer is alive.
+
+`run.json recipe.toml concept.json dataset.json data/` say what to do; the trainer adds
+`events.jsonl train.log checkpoints/ samples/ model/`. No absolute path and no URL in any of them.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import secrets
+import shutil
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+
+from dreamctl.datasetfolder import MANIFEST, DatasetFolder
+from dreamctl.domain.concept import Concept
+from dreamctl.domain.recipe import Recipe
+from dreamctl.domain.run import Event, ModelFile, RunRecord, State, state_of
+from dreamctl.errors import InvalidInput, NotFound
+from dreamctl.files import is_locked, read_json, replacing_folder, write_json, write_text
+
+RUN_JSON = "run.json"
+_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def now() -> str:
+    """The time as UTC, ISO 8601 with milliseconds."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def new_run_id() -> str:
+    """A time-sortable id such as 20261120-101502-k3f9."""
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+    return f"{stamp}-{''.join(secrets.choice(_ALPHABET) for _ in range(4))}"
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file as plain data. Raises NotFound or InvalidInput that names the file and the line."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise NotFound(f"{path} does not exist") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path} is not valid TOML: {error}") from error
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The run at `path`."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def data(self) -> DatasetFolder:
+        """The frozen dataset, with the manifest inside `data/`."""
+        return DatasetFolder(self.path / "data")
+
+    @property
+    def events_file(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "train.log"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by the trainer as long as it lives."""
+        return self.path / "trainer.lock"
+
+    def record(self) -> RunRecord:
+        return RunRecord.parse(read_json(self.path / RUN_JSON), str(self.path / RUN_JSON))
+
+    def recipe(self) -> Recipe:
+        return Recipe.parse(read_toml(self.path / "recipe.toml"), str(self.path / "recipe.toml"))
+
+    def concept(self) -> Concept:
+        return Concept.parse(read_json(self.path / "concept.json"), str(self.path / "concept.json"))
+
+    def model_file(self) -> ModelFile | None:
+        """`model/model.json`, or None before the trainer has written it."""
+        file = self.model / "model.json"
+        return ModelFile.parse(read_json(file), str(file)) if file.exists() else None
+
+    def events(self) -> list[Event]:
+        return list(read_events(self.events_file))
+
+    def alive(self) -> bool:
+        """Whether a trainer works on this run now, on this computer. Known by its lock, not by a pid."""
+        return is_locked(self.lock_file)
+
+    def state(self) -> State:
+        """The state that the events tell; a run that was running and has no living trainer is interrupted."""
+        state = state_of(self.events())
+        return State.interrupted if state is State.running and not self.alive() else state
+
+    def log_tail(self, lines: int) -> list[str]:
+        """The last lines of the trainer's log."""
+        if not self.log_file.exists():
+            return []
+        with open(self.log_file, "rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - 65536))
+            text = file.read().decode(errors="replace")
+        return text.splitlines()[-lines:] if lines else []
+
+
+def create_run(runs: Path, record: RunRecord, recipe: Recipe, concept: Concept, dataset: DatasetFolder) -> RunFolder:
+    """Write a run folder, wholly or not at all."""
+    run = RunFolder(runs / record.id)
+    with replacing_folder(run.path) as folder:
+        write_json(folder / RUN_JSON, record.plain())
+        write_json(folder / "concept.json", concept.plain())
+        write_text(folder / "recipe.toml", tomlkit.dumps(recipe.plain()))
+        manifest = dataset.manifest()
+        frozen = DatasetFolder(folder / "data")
+        for name in dataset.files():
+            target = frozen.path / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(dataset.path / name, target)  # a link would follow edits in place
+        for picture, caption in dataset.captions().items():
+            frozen.write_caption(picture, caption)
+        frozen.write_manifest(manifest)
+        write_json(folder / MANIFEST, manifest.plain())
+    return run
+
+
+class EventTail:
+    """Reads a growing `events.jsonl` piece by piece: each line is parsed once however long the run is."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def new(self) -> list[Event]:
+        """The whole lines that came since the last call."""
+        if not self._path.exists():
+            return []
+        with open(self._path, "rb") as file:
+            file.seek(self._offset)
+            lines = [line for line in file.readlines() if line.endswith(b"\n")]
+        self._offset += sum(len(line) for line in lines)
+        return [event for event in map(_parse_event, lines) if event]
+
+
+class EventWriter:
+    """The one writer of a run's events. A new writer raises `attempt` and truncates nothing but a torn last line."""
+
+    def __init__(self, path: Path) -> None:
+        before = list(read_events(path))
+        self._seq = before[-1].seq if before else 0
+        self._attempt = before[-1].attempt + 1 if before else 1
+        self._file = open(path, "ab")  # noqa: SIM115 - lives as long as the trainer
+        if self._file.tell() and not path.read_bytes().endswith(b"\n"):
+            self._file.write(b"\n")  # a torn line of a killed writer stays, and is ignored by readers
+
+    def write(self, type_: str, **fields: Any) -> Event:
+        """Append one event; it is with the system when this returns, so a killed process loses none."""
+        self._seq += 1
+        event = Event(seq=self._seq, attempt=self._attempt, time=now(), type=type_, fields=fields)
+        head = event.model_dump(exclude={"fields"})
+        self._file.write(json.dumps({**head, **fields}, ensure_ascii=False).encode() + b"\n")
+        self._file.flush()
+        return event
+
+    def state(self, state: State, **fields: Any) -> None:
+        """Append a change of state, durably."""
+        self.write("state", state=state.value, **fields)
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_events(path: Path, after: int = 0) -> Iterator[Event]:
+    """The events with a number above `after`. A torn line is passed over."""
+    if not path.exists():
+        return
+    with open(path, "rb") as file:
+        for line in file:
+            event = _parse_event(line)
+            if event and event.seq > after:
+                yield event
+
+
+def _parse_event(line: bytes) -> Event | None:
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        data = json.loads(line)
+        head = {key: data.pop(key) for key in ("v", "seq", "attempt", "time", "type")}
+    except (ValueError, KeyError, AttributeError):
+        return None
+    return Event(**head, fields=data)
+
+
+def resolve_run_id(wanted: str, known: list[str]) -> str:
+    """The one id that `wanted` means: an id, a unique prefix, or `last`. Raises NotFound or InvalidInput."""
+    ordered = sorted(known)
+    if wanted == "last":
+        if not ordered:
+            raise NotFound("there is no run yet", hint="start one with `dreamctl train`")
+        return ordered[-1]
+    matches = [name for name in ordered if name.startswith(wanted)] if wanted else []
+    if wanted in matches:
+        return wanted
+    if len(matches) > 1:
+        raise InvalidInput(
+            f"{wanted!r} begins {len(matches)} runs: {', '.join(matches[-5:])}", field="RUN"
+        )
+    if not matches:
+        raise NotFound(f"no run {wanted!r}", field="RUN", hint="`dreamctl status` lists them; `last` is the newest")
+    return matches[0]

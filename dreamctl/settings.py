@@ -1,0 +1,281 @@
+"""Settings: one frozen value read from layers, the highest first; each value knows its layer.
+
+Flags > `DREAMCTL_…` > the project's `.env` > named profile > `dreamctl.toml` > the user's default profile > defaults.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from dreamctl import paths
+from dreamctl.domain.run import Target
+from dreamctl.errors import InvalidInput, did_you_mean
+from dreamctl.http import loopback, redact
+from dreamctl.profiles import Profile, chosen_profile, default_profile, read_dotenv
+from dreamctl.runfolder import read_toml
+
+PREFIX = "DREAMCTL_"
+_NOT_SETTINGS = ("DREAMCTL_HOME", "DREAMCTL_PROFILE", "DREAMCTL_TEST_")
+
+# A cloned project is other people's text. What could send a token elsewhere or spend money is the user's alone.
+USER_ONLY: Mapping[str, str] = {
+    "hub_endpoint": "it receives your hub token",
+    "max_cost": "it is your consent to spend money",
+}
+
+
+def _safe_endpoint(value: str) -> str:
+    url = urlsplit(value)
+    if url.username or url.password:
+        raise ValueError("must hold no user name and no password")
+    if not url.hostname or not (url.scheme == "https" or (url.scheme == "http" and loopback(url.hostname))):
+        raise ValueError("must be an https:// URL (http:// only for this computer), since it receives a token")
+    return value.rstrip("/")
+
+
+def _storage_url(value: str) -> str:
+    scheme, separator, rest = value.partition("://")
+    if not (scheme and separator and rest):
+        raise ValueError("must be a URL such as file:///srv/datasets or s3://bucket/folder")
+    if "@" in rest.split("/")[0]:
+        raise ValueError("must hold no user name and no password")
+    return value
+
+
+class Settings(BaseSettings):
+    """Where and with what account dreamctl works. Never how to train: that is the recipe's."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    backend: str = Field("local", min_length=1, description="where trainings run")
+    base_model: str | None = Field(
+        None, description="the model that trainings start from: `builtin`, a hub id (owner/name) or a diffusers folder"
+    )
+    recipe: str | None = Field(None, description="how to train: a recipe's name, or a recipe file")
+    target: Target = Field(Target.private, description="which model `train` teaches and `generate` draws with")
+    captioner: str | None = Field(None, description="who writes captions")
+    storage: Annotated[str, AfterValidator(_storage_url)] | None = Field(
+        None, description="the URL that `upload` writes to, such as file:///srv/datasets"
+    )
+    max_cost: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="consent to spend up to so many US dollars on one command"
+    )
+    processes: int = Field(1, ge=1, description="processes of a local training; more than one go through accelerate")
+    device: str | None = Field(
+        None,
+        pattern=r"^(cuda(:\d+)?|mps|cpu)$",
+        description="what local work computes on: cuda, cuda:1, mps or cpu; without it the best there is",
+    )
+    dataset: str = Field(paths.DATASET_FOLDER, min_length=1, description="the project's folder of prepared pictures")
+    pictures: str = Field(
+        paths.PICTURES_FOLDER, min_length=1, description="the project's folder that `generate` writes to"
+    )
+    hub_endpoint: Annotated[str, AfterValidator(_safe_endpoint)] | None = Field(
+        None, description="URL of the model hub or of a mirror; it receives the hub token"
+    )
+
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any) -> Any:
+        if isinstance(value, bool):  # pydantic would read `max_cost = true` as one dollar
+            raise ValueError("must not be true or false")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return _layers.get() or (init_settings,)
+
+    @classmethod
+    def from_layers(cls, layers: tuple[Layer, ...]) -> Self:
+        """The settings that `layers`, the highest first, give. Raises InvalidInput naming layer, key and value."""
+        problems = [problem for layer in layers for problem in layer.key_problems()]
+        if problems:
+            raise InvalidInput("; ".join(problems))
+        origins = {key: layer for layer in reversed(layers) for key in layer.values}
+        token = _layers.set(layers)
+        try:
+            settings = cls()
+        except ValidationError as error:
+            found = [(str(item["loc"][0]), item) for item in error.errors()]
+            sentences = (f"{origins[key].where(key)}: {value_problem(item)}" for key, item in found)
+            raise InvalidInput("; ".join(sentences), field=found[0][0], hint=explain_hint(found[0][0])) from None
+        finally:
+            _layers.reset(token)
+        settings._origins.update({key: layer.origin(key) for key, layer in origins.items()})
+        return settings
+
+    def origin(self, key: str) -> str:
+        """Where the value of `key` comes from: a flag, a variable, a file, or "default"."""
+        return self._origins.get(key, "default")
+
+
+KEYS = tuple(Settings.model_fields)
+
+
+class Layer(PydanticBaseSettingsSource):
+    """One place that settings come from."""
+
+    def __init__(self, values: Mapping[str, Any], place: str) -> None:
+        super().__init__(Settings)
+        self.values = dict(values)
+        self.place = place
+
+    def origin(self, key: str) -> str:
+        """The short name of where `key` was found."""
+        return self.place
+
+    def where(self, key: str) -> str:
+        """The same for an error: the whole path of a file."""
+        return self.origin(key)
+
+    def key_problems(self) -> Iterator[str]:
+        """A sentence for each key that may not stand here."""
+        for key in self.values:
+            if key not in KEYS:
+                yield f"{self.where(key)}: unknown setting {key!r} ({did_you_mean(key, KEYS)})"
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        return self.values.get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return self.values
+
+
+class Flags(Layer):
+    """What the command line says."""
+
+    def __init__(self, flags: Mapping[str, Any]) -> None:
+        super().__init__({key: value for key, value in flags.items() if value is not None}, "the command line")
+
+    def origin(self, key: str) -> str:
+        return "--" + key.replace("_", "-")
+
+
+class Environment(Layer):
+    """`DREAMCTL_<KEY>` variables; an empty one counts as not set."""
+
+    def __init__(self, variables: Mapping[str, str | None]) -> None:
+        found = {
+            name.removeprefix(PREFIX).lower(): value
+            for name, value in variables.items()
+            if name.startswith(PREFIX) and not name.startswith(_NOT_SETTINGS) and value
+        }
+        super().__init__(found, "the environment")
+
+    def origin(self, key: str) -> str:
+        return PREFIX + key.upper()
+
+    def key_problems(self) -> Iterator[str]:
+        names = [PREFIX + key.upper() for key in KEYS]
+        for name in (PREFIX + key.upper() for key in self.values if key not in KEYS):
+            yield f"{self.place}: unknown variable {name} ({did_you_mean(name, names)})"
+
+
+class Dotenv(Environment):
+    """The same variables in the project's `.env`."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(read_dotenv(file))
+        self.place = str(file)
+
+    def origin(self, key: str) -> str:
+        return ".env"
+
+    def where(self, key: str) -> str:
+        return self.place
+
+    def key_problems(self) -> Iterator[str]:
+        yield from super().key_problems()
+        yield from _user_only_problems(self)
+
+
+class ProjectFile(Layer):
+    """The top-level keys of `dreamctl.toml`."""
+
+    def __init__(self, file: Path, values: Mapping[str, Any]) -> None:
+        super().__init__(values, str(file))
+
+    def origin(self, key: str) -> str:
+        return paths.PROJECT_FILE
+
+    def where(self, key: str) -> str:
+        return self.place
+
+    def key_problems(self) -> Iterator[str]:
+        yield from super().key_problems()
+        yield from _user_only_problems(self)
+
+
+class NamedProfile(Layer):
+    """The profile that a flag or a variable names, or the user's default one."""
+
+    def __init__(self, profile: Profile | None) -> None:
+        super().__init__(profile.values if profile else {}, profile.origin if profile else "")
+
+
+def load_settings(project: Path, profile: str | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
+    """The settings of this line, user and project.
+
+    Raises InvalidInput that names file (or variable, or flag), key and value, and the nearest right key.
+    """
+    named = chosen_profile(project, profile)
+    file = project / paths.PROJECT_FILE
+    layers = (
+        Flags(flags or {}),
+        Environment(os.environ),
+        Dotenv(project / ".env"),
+        NamedProfile(named),
+        ProjectFile(file, read_toml(file) if file.exists() else {}),
+        NamedProfile(None if named else default_profile()),
+    )
+    return Settings.from_layers(layers)
+
+
+def table_problems(layer: Layer) -> list[str]:
+    """Everything that is wrong in one layer taken alone: keys and values."""
+    found = list(layer.key_problems())
+    try:
+        Settings(**{key: value for key, value in layer.values.items() if key in KEYS})
+    except ValidationError as error:
+        found += [f"{layer.where(str(item['loc'][0]))}: {value_problem(item)}" for item in error.errors()]
+    return found
+
+
+def value_problem(item: Mapping[str, Any]) -> str:
+    """One pydantic error as a phrase that names field and value; a value that looks like a secret is not shown."""
+    reason = str(item["msg"]).removeprefix("Value error, ")
+    return f"{item['loc'][0]} = {redact(repr(item['input']))}: {reason[:1].lower()}{reason[1:]}"
+
+
+def explain_hint(key: str) -> str:
+    return f"`dreamctl config explain {key}` says what it may be"
+
+
+def _user_only_problems(layer: Layer) -> Iterator[str]:
+    for key in layer.values:
+        if key in USER_ONLY:
+            yield (
+                f"{layer.where(key)}: {key!r} may not be set by a project, since {USER_ONLY[key]}: set it for yourself "
+                f"with `dreamctl config set {key} VALUE`, {PREFIX}{key.upper()} or --{key.replace('_', '-')}"
+            )
+
+
+_layers: ContextVar[tuple[PydanticBaseSettingsSource, ...] | None] = ContextVar("layers", default=None)

@@ -1,0 +1,162 @@
+"""Which files lie in the folders and files that a line names, and what their outputs are called."""
+
+from __future__ import annotations
+
+import os
+import stat
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dreamctl.domain.dataset import Skipped
+from dreamctl.errors import InvalidInput, NotFound
+
+CAPTION_SUFFIXES = (".txt", ".caption")
+# What cameras, trainers and systems leave beside pictures: passed over without a word.
+_COMPANIONS = frozenset((*CAPTION_SUFFIXES, ".mov", ".aae", ".xmp", ".thm", ".json", ".jsonl", ".ini", ".db"))
+_PASSED_FOLDERS = frozenset(("__macosx", "@eadir"))
+_RESERVED = frozenset(("con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))))
+_MAX_NAME_BYTES = 120  # leaves room below the 255 of file systems for suffixes and temporary names
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that may be a picture. `name` is what people and the manifest call it: `original/1.jpg`."""
+
+    path: Path
+    name: str
+
+    def caption(self) -> Path | None:
+        """The caption file beside it, if there is one."""
+        for suffix in CAPTION_SUFFIXES:
+            file = self.path.with_suffix(suffix)
+            if file.is_file():
+                return file
+        return None
+
+
+@dataclass(frozen=True)
+class Found:
+    """All files of some sources, in an order that is the same on every file system.
+
+    `roots` are the names of the folders that were searched, and "" where single files were named.
+    """
+
+    sources: tuple[Source, ...]
+    skipped: tuple[Skipped, ...]
+    roots: frozenset[str]
+
+
+def find(places: Sequence[Path], leave_out: Path, recursive: bool = False) -> Found:
+    """The files in `places` (folders or files) but not in the folder `leave_out`.
+
+    Raises NotFound for a place that does not exist, InvalidInput for one that is `leave_out` itself.
+    """
+    output = leave_out.resolve()
+    found: dict[Path, Source] = {}
+    skipped: list[Skipped] = []
+    roots: set[str] = set()
+    for place in places:
+        if not place.exists():
+            raise NotFound(f"{place} does not exist", field="SOURCE", hint="check the path")
+        root = place.resolve()
+        if root == output:
+            raise InvalidInput(
+                f"{place} is the source and the output folder", field="--out", hint="name another one with --out"
+            )
+        roots.add(printable(root.name) if root.is_dir() else "")
+        paths = _entries(root, recursive, output) if root.is_dir() else iter([root])
+        for path in paths:
+            name = printable(path.relative_to(root.parent).as_posix())
+            reason = _unfit(path, root)
+            if reason is None:
+                found.setdefault(path, Source(path, name))
+            else:
+                skipped.append(Skipped(source=name, reason=reason, advice="put the picture itself there"))
+    return Found(_ordered(found.values()), tuple(skipped), frozenset(roots))
+
+
+def _ordered(sources: Iterable[Source]) -> tuple[Source, ...]:
+    """In the order of their names, each of which is made unique: two folders `a/x` and `b/x` may both be named."""
+    result: dict[str, Source] = {}
+    for source in sorted(sources, key=lambda item: (_key(item.name), item.name, os.fsencode(item.path))):
+        name, number = source.name, 2
+        while name in result:
+            name, number = f"{source.name} ({number})", number + 1
+        result[name] = Source(source.path, name)
+    return tuple(result.values())
+
+
+def _entries(folder: Path, recursive: bool, output: Path) -> Iterator[Path]:
+    """The files of a folder that may be pictures. Links to folders are not followed: no going in circles."""
+    with os.scandir(folder) as entries:
+        listed = sorted(entries, key=lambda entry: entry.name)
+    for entry in listed:
+        path = Path(entry.path)
+        if entry.name.startswith(".") or path == output or entry.name.lower() in _PASSED_FOLDERS:
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            if recursive:
+                yield from _entries(path, recursive, output)
+        elif path.suffix.lower() not in _COMPANIONS and not path.is_dir():
+            yield path
+
+
+def _unfit(path: Path, root: Path) -> str | None:
+    """Why a directory entry is not read at all: opening a pipe would wait for ever."""
+    if path.is_symlink():
+        if not path.exists():
+            return "is a link to nothing"
+        if not path.resolve().is_relative_to(root):
+            return "is a link that leaves the folder"
+    return None if stat.S_ISREG(path.stat().st_mode) else "is not a regular file"
+
+
+def root_of(name: str) -> str:
+    """The root (see `Found.roots`) that a source's name tells."""
+    return name.partition("/")[0] if "/" in name else ""
+
+
+def output_names(sources: Sequence[Source], before: Mapping[str, str]) -> dict[str, str]:
+    """The output's name without suffix for each source's name; no two are alike on any file system.
+
+    `before` holds the names of an earlier run, which stay. A name that is taken gets a number: `photo-2`.
+    """
+    result = {source.name: before[source.name] for source in sources if source.name in before}
+    taken = {_key(name) for name in result.values()}
+    for source in sources:
+        if source.name in result:
+            continue
+        stem = clean_stem(source.path.stem)
+        name, number = stem, 2
+        while _key(name) in taken:
+            name, number = f"{stem}-{number}", number + 1
+        taken.add(_key(name))
+        result[source.name] = name
+    return result
+
+
+def clean_stem(stem: str) -> str:
+    """A stem as a file name that every system takes: NFC, no separators or control characters, not too long."""
+    text = unicodedata.normalize("NFC", _text(stem, "replace"))
+    text = "".join("_" if char in '<>:"/\\|?*' or not char.isprintable() else char for char in text)
+    while len(text.encode()) > _MAX_NAME_BYTES:
+        text = text[:-1]
+    text = text.strip(" .")
+    if text.lower().split(".")[0] in _RESERVED:
+        text = f"_{text}"
+    return text or "picture"
+
+
+def printable(name: str) -> str:
+    """A file name for people and JSON: no control characters, no bytes that are not text."""
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in _text(name, "backslashreplace"))
+
+
+def _text(name: str, errors: str) -> str:
+    return os.fsencode(name).decode("utf-8", errors)
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()

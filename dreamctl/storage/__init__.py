@@ -1,0 +1,1 @@
+"""Where uploads go: one file for each kind of storage, behind one door (`base`)."""

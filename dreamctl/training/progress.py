@@ -1,0 +1,73 @@
+"""What the trainer tells: events, written by the main process only, steps at most 20 times a second."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from dreamctl.domain.run import State
+from dreamctl.runfolder import EventWriter
+
+INTERVAL = 0.05  # seconds between two step events
+PHASE_INTERVAL = 1.0  # seconds between two reports of one phase's progress
+
+
+class Reporter:
+    """Writes events; without a writer (the other processes) it is silent."""
+
+    def __init__(self, writer: EventWriter | None) -> None:
+        self._writer = writer
+        self._losses: list[float] = []
+        self._since = self._phase_since = time.monotonic()
+
+    def write(self, type_: str, **fields: Any) -> None:
+        if self._writer:
+            self._writer.write(type_, **fields)
+
+    def state(self, state: State, **fields: Any) -> None:
+        if self._writer:
+            self._writer.state(state, **fields)
+
+    def note(self, message: str) -> None:
+        """Something that the user should know, but that stops nothing."""
+        self.write("note", message=message)
+
+    def phase(self, name: str, total: int | None = None) -> None:
+        self._phase_since = time.monotonic()
+        self.write("phase", name=name, **({} if total is None else {"total": total}))
+
+    def phase_progress(self, name: str, total: int, done: int) -> None:
+        """How far a long phase is; at most once a second."""
+        now = time.monotonic()
+        if now - self._phase_since >= PHASE_INTERVAL or done == total:
+            self._phase_since = now
+            self.write("phase", name=name, total=total, done=done)
+
+    def training(self) -> None:
+        """The steps begin now."""
+        self._since = time.monotonic()
+        self._losses = []
+
+    def step(self, step: int, steps: int, loss: float) -> None:
+        """A finished optimiser step. The event tells the mean loss and seconds per step since the last event."""
+        self._losses.append(loss)
+        now = time.monotonic()
+        if now - self._since < INTERVAL and step < steps:
+            return
+        count = len(self._losses)
+        self.write(
+            "step",
+            step=step,
+            steps=steps,
+            loss=round(sum(self._losses) / count, 6),
+            seconds=round((now - self._since) / count, 4),
+        )
+        self._since = now
+        self._losses = []
+
+    def checkpoint(self, step: int, folder: Path) -> None:
+        self.write("checkpoint", step=step, file=f"checkpoints/{folder.name}")
+
+    def sample(self, step: int, file: Path) -> None:
+        self.write("sample", step=step, file=f"samples/{file.name}")

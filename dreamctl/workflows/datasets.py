@@ -1,0 +1,56 @@
+"""Which dataset folder a line means, and holding it alone while it is written."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from dreamctl import paths
+from dreamctl.context import Context
+from dreamctl.datasetfolder import DatasetFolder, is_dataset
+from dreamctl.errors import InvalidInput, NotFound
+from dreamctl.files import locked
+
+
+def default_folder(context: Context) -> Path:
+    """The project's dataset folder, there or not."""
+    return (context.project / context.settings.dataset).absolute()
+
+
+def chosen_dataset(context: Context, wanted: Path | None) -> DatasetFolder:
+    """The prepared dataset that is meant: `wanted`, or the project's. Raises NotFound or InvalidInput."""
+    path = wanted.expanduser().absolute() if wanted else default_folder(context)
+    if not path.exists():
+        hint = "check the path" if wanted else "prepare one: dreamctl prepare ./original"
+        raise NotFound(f"no dataset at {path}", field="DATASET", hint=hint)
+    if not path.is_dir():
+        raise InvalidInput(f"{path} is a file, not a dataset folder", field="DATASET", hint="name the folder")
+    if not is_dataset(path):
+        raise InvalidInput(
+            f"{path} is not a prepared dataset",
+            field="DATASET",
+            hint=f"prepare its pictures first: dreamctl prepare {shlex.quote(str(wanted or path))} --out other",
+        )
+    return DatasetFolder(path)
+
+
+def locked_dataset(context: Context, folder: Path) -> AbstractContextManager[None]:
+    """Hold the dataset at `folder` alone: two commands that write one folder follow each other."""
+    key = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
+
+    def on_wait(holder: str) -> None:
+        context.reporter.note(f"waiting for {holder}")
+
+    return locked(paths.locks_dir() / f"dataset-{key}.lock", f"another dreamctl command on {folder}", on_wait)
+
+
+def command_on(context: Context, verb: str, folder: Path) -> str:
+    """The line that runs `verb` on the dataset at `folder`, as short as it can be typed here."""
+    if folder == default_folder(context):
+        return f"dreamctl {verb}"
+    here = Path.cwd()
+    shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
+    return f"dreamctl {verb} {shlex.quote(str(shown))}"

@@ -1,0 +1,111 @@
+"""What an earlier `prepare` left in the folder: which pictures stay as they are, and whose names stay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from dreamctl import images
+from dreamctl.badpictures import UnusablePicture
+from dreamctl.datasetfolder import DatasetFolder, is_dataset
+from dreamctl.domain.dataset import Dataset, Picture
+from dreamctl.errors import DreamctlError, InvalidInput
+from dreamctl.files import sha256_file
+from dreamctl.sources import Found, root_of
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """By source name: the pictures that stay (`kept`), and the output names (without suffix) of all that were known."""
+
+    kept: Mapping[str, Picture]
+    names: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
+
+
+def manifest_of(folder: Path) -> Dataset | None:
+    """The folder's `dataset.json`, or None where there is none. Raises DreamctlError with the way out of a bad one."""
+    if not is_dataset(folder):
+        return None
+    try:
+        return DatasetFolder(folder).manifest()
+    except DreamctlError as error:
+        raise DreamctlError(error.message, hint=f"remove {folder}, or name another folder with --out") from error
+
+
+def look_up(folder: Path, before: Dataset | None, found: Found, size: int, background: str) -> Earlier:
+    """Compare the sources with what `before` was made of. A renamed source is known by its content.
+
+    Raises InvalidInput where the folder holds another subject.
+    """
+    if before is None or not before.pictures:
+        return Earlier({}, {})
+    with ThreadPoolExecutor() as pool:
+        digests = list(pool.map(_digest, (source.path for source in found.sources)))
+        sha256 = {source.name: digest for source, digest in zip(found.sources, digests, strict=True)}
+        known = _known(before, sha256)
+        _check_same_subject(folder, before, known, found)
+        kept, warnings = {}, []
+        if (before.size, before.background, before.fit, before.format) == (size, background, "pad", "jpeg"):
+            same = {name: old for name, old in known.items() if old.source_sha256 == sha256[name]}
+            outputs = pool.map(lambda old: _as_it_is(folder, old), same.values())
+            for name, (picture, warning) in zip(same, outputs, strict=True):
+                if picture:
+                    kept[name] = picture
+                if warning:
+                    warnings.append(warning)
+    return Earlier(kept, {name: Path(old.file).stem for name, old in known.items()}, tuple(warnings))
+
+
+def _known(before: Dataset, sha256: Mapping[str, str | None]) -> dict[str, Picture]:
+    by_name = {picture.source: picture for picture in before.pictures}
+    gone = {picture.source_sha256: picture for picture in before.pictures if picture.source not in sha256}
+    result = {}
+    for name, digest in sha256.items():
+        old = by_name.get(name) or gone.pop(digest or "", None)
+        if old:
+            result[name] = old.model_copy(update={"source": name})
+    return result
+
+
+def _as_it_is(folder: Path, old: Picture) -> tuple[Picture | None, str | None]:
+    """The picture where its output can stay, and a warning. One that somebody retouched stays, with a new digest."""
+    file = folder / old.file
+    if not file.is_file() or (old.mask and not (folder / old.mask).is_file()):
+        return None, None
+    digest = sha256_file(file)
+    if digest == old.sha256:
+        return old, None
+    try:
+        edited = images.read_picture(file).size == (old.width, old.height)
+    except UnusablePicture:
+        edited = False
+    if not edited:
+        return None, f"{file} was damaged: made again"
+    return old.model_copy(update={"sha256": digest}), f"{file} was edited: kept (delete it to have it made again)"
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        return sha256_file(path)
+    except OSError:  # told when the picture is made
+        return None
+
+
+def _check_same_subject(folder: Path, before: Dataset, known: Mapping[str, Picture], found: Found) -> None:
+    """A line that does not name where the folder's other pictures came from must not remove them."""
+    staying = {old.file for old in known.values()}
+    foreign = [old for old in before.pictures if old.file not in staying and root_of(old.source) not in found.roots]
+    if known and not foreign:
+        return
+    others = foreign or before.pictures
+    also = "also " if known else ""
+    count = f"{len(others)} picture{'s' if len(others) > 1 else ''}"
+    way = "name all sources on one line" if known else "prepare another subject into a folder of its own"
+    raise InvalidInput(
+        f"{folder} {also}holds {count} of something else, such as {others[0].source}",
+        field="--out",
+        hint=f"{way}{', or' if known else ':'} --out other",
+    )

@@ -1,0 +1,280 @@
+"""Turn pictures of any size and format into a dataset; run again, only what changed is made again."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dreamctl import images, recipes
+from dreamctl.archive import pack_dataset
+from dreamctl.badpictures import UnusablePicture
+from dreamctl.context import Context
+from dreamctl.datasetfolder import MASKS, DatasetFolder
+from dreamctl.domain.dataset import Dataset, Picture, Skipped
+from dreamctl.errors import DreamctlError, Interrupted, InvalidInput, NotFound, Terminated
+from dreamctl.parallel import spread
+from dreamctl.sources import Found, Source, clean_stem, find, output_names
+from dreamctl.staging import Stage
+from dreamctl.workflows.datasets import command_on, default_folder, locked_dataset
+from dreamctl.workflows.earlier import Earlier, look_up, manifest_of
+
+DEFAULT_SIZE = 512
+FEW_PICTURES = 5
+_SIZES = range(64, 4097)
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """What `prepare` did. `made`, `kept` and `removed` (whose source is gone) name outputs.
+
+    `digest` is the pictures' digest; `next` the command to run next.
+    """
+
+    dataset: Path
+    size: int
+    pictures: tuple[Picture, ...]
+    made: tuple[str, ...]
+    kept: tuple[str, ...]
+    removed: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
+    warnings: tuple[str, ...]
+    digest: str
+    zip: Path | None
+    next: str
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One picture to make, in whatever process. `stem` is the output's name without suffix."""
+
+    source: Source
+    stem: str
+    rules: images.Rules
+    stage: Stage
+
+    @property
+    def file(self) -> str:
+        return f"{self.stem}.jpg"
+
+    @property
+    def mask(self) -> str:
+        return f"{MASKS}/{self.stem}.png"
+
+
+def prepare(
+    context: Context,
+    sources: Sequence[Path],
+    out: Path | None = None,
+    size: int | None = None,
+    background: str = "white",
+    recursive: bool = False,
+    zip_: bool = False,
+    strict: bool = False,
+) -> PrepareReport:
+    """Prepare `sources` (folders, files) into the dataset folder `out`; the project's where None.
+
+    The folder then holds what the sources hold, wholly, or is as it was before. Bad files are named and skipped.
+    Raises NotFound for a missing source, InvalidInput for a folder that is somebody else's, DreamctlError where
+    nothing is usable, or where anything is not under `strict`.
+    """
+    rules = images.Rules(_size(context, size), images.parse_colour(background))
+    target = out.expanduser().absolute() if out else default_folder(context)
+    if target.exists() and not target.is_dir():
+        raise InvalidInput(f"{target} is not a folder", field="--out", hint="name another one with --out")
+    found = find(sources, target, recursive)
+    with locked_dataset(context, target):
+        stage = Stage(target)
+        try:
+            _check_found(sources, found)
+            stage.open()
+            if stage.recover():
+                context.reporter.note(f"finished what an interrupted command had begun in {target}")
+            return _prepare(context, stage, found, rules, zip_, strict)
+        except (Interrupted, Terminated, KeyboardInterrupt):
+            raise  # what was made stays in the stage for the next run
+        except BaseException:
+            stage.discard()
+            raise
+
+
+def prepare_on_the_way(context: Context, source: Path, size: int) -> DatasetFolder:
+    """Plain pictures given to `train`: prepare them into the project's dataset folder, and say how to do it alone."""
+    report = prepare(context, [source], size=size)
+    command = f"dreamctl prepare {shlex.quote(str(source))} --size {size}"
+    context.reporter.note(f"prepared {_count(len(report.pictures), 'picture')} into {report.dataset}, as `{command}`")
+    return DatasetFolder(report.dataset)
+
+
+def _size(context: Context, size: int | None) -> int:
+    """The size asked for, else the resolution of the configured recipe or base, else 512."""
+    if size is not None:
+        if size not in _SIZES:
+            raise InvalidInput(f"--size {size} is out of range", field="--size", hint="64 to 4096 pixels, such as 512")
+        return size
+    settings = context.settings
+    if settings.recipe:
+        return recipes.resolve(settings.recipe).training.resolution
+    if settings.base_model:
+        with contextlib.suppress(NotFound):  # a base without a recipe of its own
+            return recipes.resolve(recipes.default_for(settings.base_model, "sd15")).training.resolution
+    return DEFAULT_SIZE
+
+
+def _prepare(
+    context: Context, stage: Stage, found: Found, rules: images.Rules, zip_: bool, strict: bool
+) -> PrepareReport:
+    background = "#" + bytes(rules.background).hex()
+    before = manifest_of(stage.dataset)
+    earlier = look_up(stage.dataset, before, found, rules.size, background)
+    jobs = _jobs(stage, found, rules, earlier, before)
+    made, skipped = _make_all(context, jobs, found.skipped)
+    pictures = tuple(sorted([*earlier.kept.values(), *made], key=lambda picture: picture.file))
+    warnings = [*earlier.warnings, *(f"{made_one.source} {text}" for made_one in made for text in made_one.warnings)]
+    _tell_skipped(context, skipped)
+    _check_usable(skipped, len(pictures), strict)
+    captions = _travelling_captions(stage.dataset, found, pictures, warnings)
+    if len(pictures) < FEW_PICTURES:
+        warnings.append(f"only {_count(len(pictures), 'picture')}: five or more teach a subject better")
+    for text in warnings:
+        context.reporter.warn(text)
+    trigger = before.trigger if before else None
+    manifest = Dataset(
+        size=rules.size, background=background, pictures=pictures, skipped=tuple(skipped), trigger=trigger
+    )
+    if captions or manifest != before:
+        stage.commit(manifest, made, captions)
+    else:
+        stage.discard()
+    dataset = DatasetFolder(stage.dataset)
+    gone = {old.file for old in before.pictures} - {picture.file for picture in pictures} if before else set()
+    return PrepareReport(
+        dataset=dataset.path,
+        size=rules.size,
+        pictures=pictures,
+        made=tuple(picture.file for picture in made),
+        kept=tuple(sorted(picture.file for picture in earlier.kept.values())),
+        removed=tuple(sorted(gone)),
+        skipped=tuple(skipped),
+        warnings=tuple(warnings),
+        digest=dataset.digests()[0],
+        zip=pack_dataset(dataset, dataset.path.with_name(f"{dataset.path.name}.zip")) if zip_ else None,
+        next=command_on(context, "train" if all(dataset.captions().values()) else "caption", dataset.path),
+    )
+
+
+# making
+
+
+def _jobs(stage: Stage, found: Found, rules: images.Rules, earlier: Earlier, before: Dataset | None) -> list[_Job]:
+    """What is to be made. Raises InvalidInput before anything is, where an output would replace a foreign file."""
+    names = output_names(found.sources, earlier.names)
+    jobs = [
+        _Job(source, names[source.name], rules, stage) for source in found.sources if source.name not in earlier.kept
+    ]
+    ours = {file for old in before.pictures for file in (old.file, old.mask)} if before else set()
+    for job in jobs:
+        for file in (job.file, job.mask):
+            if file not in ours and (stage.dataset / file).exists():
+                raise InvalidInput(
+                    f"{stage.dataset / file} is there and was not made by prepare",
+                    field="--out",
+                    hint="name another folder with --out",
+                )
+    return jobs
+
+
+def _make_all(
+    context: Context, jobs: Sequence[_Job], skipped: Sequence[Skipped]
+) -> tuple[list[Picture], list[Skipped]]:
+    made: list[Picture] = []
+    bad = list(skipped)
+    for done, outcome in enumerate(spread(_make, jobs), 1):
+        if isinstance(outcome, Picture):
+            made.append(outcome)
+        else:
+            bad.append(outcome)
+        context.reporter.progress("prepare", done, len(jobs))
+    return sorted(made, key=lambda picture: picture.file), sorted(bad, key=lambda item: item.source)
+
+
+def _make(job: _Job) -> Picture | Skipped:
+    """Make one picture into the stage. Raises DreamctlError where it cannot be written; a bad source is no error."""
+    try:
+        data = images.read_bytes(job.source.path)
+        source_sha256, rules = hashlib.sha256(data).hexdigest(), str(job.rules)
+        if staged := job.stage.find(job.file, job.source.name, source_sha256, rules):
+            return staged
+        fitted = images.fit(data, job.rules, job.source.path.suffix)
+    except UnusablePicture as error:
+        return Skipped(source=job.source.name, reason=error.message, advice=error.hint or "")
+    renamed = job.stem.startswith(f"{clean_stem(job.source.path.stem)}-")
+    note = (f"is stored as {job.file}, since another picture has its name",) if renamed else ()
+    picture = Picture(
+        file=job.file,
+        sha256=hashlib.sha256(fitted.jpeg).hexdigest(),
+        width=job.rules.size,
+        height=job.rules.size,
+        source=job.source.name,
+        source_sha256=source_sha256,
+        box=fitted.box,
+        mask=job.mask if fitted.mask else None,
+        warnings=(*note, *fitted.warnings),
+    )
+    job.stage.put(picture, fitted.jpeg, fitted.mask, rules)
+    return picture
+
+
+# checking and telling
+
+
+def _check_found(sources: Sequence[Path], found: Found) -> None:
+    if not found.sources and not found.skipped:
+        where = ", ".join(str(source) for source in sources)
+        folders = any(item.is_dir() for source in sources if source.is_dir() for item in source.iterdir())
+        hint = "look into its folders too: --recursive" if folders else "put some JPEG or PNG pictures there"
+        raise DreamctlError(f"{where} holds no pictures", field="SOURCE", hint=hint)
+
+
+def _check_usable(skipped: Sequence[Skipped], usable: int, strict: bool) -> None:
+    first = f"{skipped[0].source} {skipped[0].reason}" if skipped else ""
+    if not usable:
+        raise DreamctlError(f"no file can be used: {first}", field="SOURCE", hint=skipped[0].advice or None)
+    if strict and skipped:
+        raise DreamctlError(
+            f"{_count(len(skipped), 'file')} cannot be used: {first}",
+            field="--strict",
+            hint="nothing was changed; mend or remove the files named above, or leave --strict out",
+        )
+
+
+def _tell_skipped(context: Context, skipped: Sequence[Skipped]) -> None:
+    for item in skipped:
+        context.reporter.warn(f"{item.source} {item.reason}: skipped ({item.advice or 'see above'})")
+
+
+def _travelling_captions(
+    folder: Path, found: Found, pictures: Sequence[Picture], warnings: list[str]
+) -> Mapping[str, str]:
+    """The captions beside the sources, by picture file, for pictures that have none in the dataset."""
+    sources = {source.name: source for source in found.sources}
+    dataset, result = DatasetFolder(folder), {}
+    for picture in pictures:
+        beside, inside = sources[picture.source].caption(), dataset.caption_file(picture.file)
+        if beside is None or (inside.is_file() and inside.read_bytes().strip()):
+            continue
+        try:
+            text = beside.read_text(encoding="utf-8-sig").strip()
+        except (UnicodeDecodeError, OSError):
+            warnings.append(f"{beside} cannot be read as UTF-8 text: the caption was left out")
+            continue
+        if text:
+            result[picture.file] = text
+    return result
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

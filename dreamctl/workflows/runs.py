@@ -1,0 +1,175 @@
+"""Look at runs, stop them and remove them."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import Any
+
+from dreamctl.context import Context
+from dreamctl.domain.concept import Concept
+from dreamctl.domain.run import FINAL, Event, State, Target
+from dreamctl.errors import ConsentRequired, InvalidInput, RunFailed, StillRunning
+from dreamctl.registry import Version, find_version
+from dreamctl.runfolder import RunFolder, resolve_run_id
+from dreamctl.workflows.harvest import harvest, record_run, run_folders
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_CURVE_WIDTH = 48
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """One run, as `status` shows it. `loss`: means of the curve's pieces, oldest first; `log`: the last lines."""
+
+    id: str
+    concept: Concept
+    target: Target
+    base: str
+    method: str
+    backend: str
+    state: State
+    step: int
+    steps: int
+    seconds_left: float | None
+    created: str
+    message: str | None
+    versions: list[Version]
+    loss: list[float]
+    log: list[str]
+
+    @property
+    def progress(self) -> str:
+        return f"{self.step}/{self.steps}"
+
+    def data(self) -> dict[str, Any]:
+        """JSON-ready; its keys are an interface."""
+        return {
+            "id": self.id,
+            "state": self.state.value,
+            **self.concept.plain(),
+            "target": self.target.value,
+            "base": self.base,
+            "method": self.method,
+            "backend": self.backend,
+            "step": self.step,
+            "steps": self.steps,
+            "seconds_left": self.seconds_left,
+            "created": self.created,
+            "message": self.message,
+            "versions": [version.name for version in self.versions],
+            "loss": self.loss,
+            "log": self.log,
+        }
+
+
+def find_run(context: Context, wanted: str) -> RunFolder:
+    """The run that an id, a unique prefix or `last` means."""
+    return RunFolder(context.runs / resolve_run_id(wanted, [run.id for run in run_folders(context)]))
+
+
+def all_status(context: Context) -> list[RunStatus]:
+    """Every run, newest first."""
+    damaged = harvest(context)
+    whole = [run for run in reversed(run_folders(context)) if run.id not in damaged]
+    return [run_status(context, run, log_lines=0) for run in whole]
+
+
+def one_status(context: Context, wanted: str, log_lines: int = 10) -> RunStatus:
+    harvest(context)
+    return run_status(context, find_run(context, wanted), log_lines)
+
+
+def run_status(context: Context, run: RunFolder, log_lines: int) -> RunStatus:
+    """Read one run's folder."""
+    record, recipe, events = run.record(), run.recipe(), run.events()
+    row = context.registry.run(run.id)
+    steps = [event for event in events if event.type == "step"]
+    step = int(steps[-1].fields["step"]) if steps else 0
+    state = run.state()
+    pace = steps[-1].fields.get("seconds") if steps and state is State.running else None
+    message = next((event.fields.get("message") for event in reversed(events) if event.type == "state"), None)
+    return RunStatus(
+        id=run.id,
+        concept=run.concept(),
+        target=record.target,
+        base=recipe.base.source,
+        method=recipe.method.name,
+        backend=row.backend if row else "local",
+        state=state,
+        step=step,
+        steps=recipe.training.steps,
+        seconds_left=round(pace * (recipe.training.steps - step), 1) if pace else None,
+        created=record.created,
+        message=message,
+        versions=[item for item in context.registry.versions() if item.run_id == run.id],
+        loss=_curve(steps),
+        log=run.log_tail(log_lines),
+    )
+
+
+def exit_for(status: RunStatus) -> None:
+    """For `--exit-status`: raise StillRunning (8) or RunFailed (6) where the run has not succeeded."""
+    if status.state in (State.created, State.submitting, State.queued, State.running):
+        raise StillRunning(f"run {status.id} is still {status.state} ({status.progress})")
+    if status.state is not State.succeeded:
+        raise RunFailed(f"run {status.id} is {status.state}" + (f": {status.message}" if status.message else ""))
+
+
+def sparkline(values: list[float]) -> str:
+    """The values as one line of blocks, lowest to highest."""
+    if not values:
+        return ""
+    low, high = min(values), max(values)
+    scale = (len(_BLOCKS) - 1) / (high - low) if high > low else 0
+    return "".join(_BLOCKS[round((value - low) * scale)] for value in values)
+
+
+def cancel(context: Context, wanted: str) -> RunFolder:
+    """Stop a run for good; its folder stays. Raises InvalidInput where it has ended already."""
+    harvest(context)
+    run = find_run(context, wanted)
+    if run.state() in FINAL:
+        raise InvalidInput(f"run {run.id} is {run.state()} already", field="RUN")
+    row = context.registry.run(run.id)
+    context.backend(row.backend if row else None).cancel(run)
+    record_run(context, run)
+    return run
+
+
+@dataclass(frozen=True)
+class Removed:
+    """What `rm` took away."""
+
+    name: str
+    versions: list[str]
+
+
+def remove(context: Context, wanted: str, yes: bool) -> Removed:
+    """Delete a run (`20261120-…`, `last`) or a model version (`sks@2`) with its files.
+
+    Raises ConsentRequired where nobody said yes, InvalidInput while a trainer works on it.
+    """
+    harvest(context)
+    version = find_version(context.registry.versions(), wanted) if "@" in wanted else None
+    run = RunFolder(context.runs / version.run_id) if version else find_run(context, wanted)
+    if run.alive():
+        raise InvalidInput(f"run {run.id} is at work", field="RUN", hint=f"stop it first: dreamctl cancel {run.id}")
+    lost = [item.name for item in context.registry.versions() if item.run_id == run.id]
+    what = f"run {run.id}" + (f" and its model version {', '.join(lost)}" if lost else "")
+    if not yes and context.reporter.confirm(f"Delete {what}?") is not True:
+        raise ConsentRequired(f"{what} not deleted", hint="say --yes to delete it")
+    context.registry.remove_run(run.id)
+    if run.path.exists():
+        # The folder leaves the list of runs in one step, so that a deletion cut short leaves no half run behind.
+        doomed = run.path.with_name(f".{run.id}.removed")
+        run.path.rename(doomed)
+        shutil.rmtree(doomed)
+    return Removed(run.id, lost)
+
+
+def _curve(steps: list[Event]) -> list[float]:
+    losses = [float(event.fields["loss"]) for event in steps]
+    size = max(1, -(-len(losses) // _CURVE_WIDTH))
+    pieces = [losses[start : start + size] for start in range(0, len(losses), size)]
+    return [round(sum(piece) / len(piece), 5) for piece in pieces]

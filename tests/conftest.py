@@ -1,0 +1,25 @@
+"""What every test has: a user and a project of its own, and no setting of the person who runs the tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Set before any library reads them: nothing in a test may reach a hub, and processes share the cores.
+os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1")
+
+
+@pytest.fixture(autouse=True)
+def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh `DREAMCTL_HOME` and a fresh current folder; returns the project's folder."""
+    for name in [key for key in os.environ if key.startswith("DREAMCTL_") and not key.startswith("DREAMCTL_TEST_")]:
+        monkeypatch.delenv(name)
+    for name in ("HF_TOKEN", "RUNPOD_API_KEY", "REPLICATE_API_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    project = tmp_path / "project"
+    project.mkdir()
+    monkeypatch.setenv("DREAMCTL_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(project)
+    return project

@@ -1,0 +1,131 @@
+"""What can go wrong: the run ends as failed, with one sentence, and never with a torn model."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dreamctl.domain.run import State
+from dreamctl.runfolder import RunFolder
+from tests.training.school import (
+    FULL,
+    LORA,
+    assert_succeeded,
+    last_state,
+    make_run,
+    messages,
+    steps_done,
+    teach,
+)
+
+BARE: dict[str, Any] = {"prior": {"pictures": 0}, "samples": {"prompts": []}}
+
+
+def failure(run: RunFolder) -> str:
+    """The sentence of a failed run, which has no model."""
+    assert run.state() is State.failed
+    assert not run.model.exists()
+    message = last_state(run)["message"]
+    assert isinstance(message, str) and "\n" not in message
+    return message
+
+
+def test_a_loss_that_is_no_number_stops_and_names_the_pictures(tmp_path: Path, tiny: Path) -> None:
+    run = make_run(tmp_path, tiny, FULL, {**BARE, "optimizer": {"learning_rate": 1e30, "max_grad_norm": 1e30}})
+    assert teach(run) == 1
+    told = failure(run)
+    assert ("loss of step 2" in told or "gradient of step 2" in told) and ("0.png" in told or "1.png" in told)
+    assert steps_done(run.events()) <= 2
+
+
+def test_a_picture_that_is_gone(tmp_path: Path, tiny: Path) -> None:
+    run = make_run(tmp_path, tiny, BARE)
+    (run.data.path / "1.png").unlink()
+    assert teach(run) == 1
+    assert "1.png" in failure(run)
+
+
+def test_a_picture_that_is_none(tmp_path: Path, tiny: Path) -> None:
+    run = make_run(tmp_path, tiny, BARE)
+    (run.data.path / "1.png").write_bytes(b"not a picture")
+    assert teach(run) == 1
+    assert "1.png cannot be read as a picture" in failure(run)
+
+
+def test_a_truncated_picture(tmp_path: Path, tiny: Path) -> None:
+    run = make_run(tmp_path, tiny, BARE)
+    whole = (run.data.path / "1.png").read_bytes()
+    (run.data.path / "1.png").write_bytes(whole[: len(whole) // 2])
+    assert teach(run) == 1
+    assert "1.png cannot be read as a picture" in failure(run)
+
+
+def test_a_dataset_smaller_than_the_resolution(tmp_path: Path, tiny: Path) -> None:
+    run = make_run(tmp_path, tiny, BARE, {"training": {"resolution": 128}})
+    assert teach(run) == 2
+    assert "0.png is 64x64 pixels, smaller than training.resolution = 128" in failure(run)
+    assert "dreamctl prepare --size 128" in last_state(run)["hint"]
+
+
+def test_a_base_that_is_gone_or_no_model(tmp_path: Path, tiny: Path) -> None:
+    gone = make_run(tmp_path, tmp_path / "nowhere", BARE)
+    assert teach(gone) == 3
+    assert f"{tmp_path / 'nowhere'} does not exist" in failure(gone)
+    other = make_run(tmp_path, tmp_path, BARE)
+    assert teach(other) == 2
+    assert "is not a diffusers folder" in failure(other)
+
+
+def test_a_base_that_has_changed(tmp_path: Path, tiny: Path) -> None:
+    run = make_run(tmp_path, tiny, BARE, {"base": {"digest": "0" * 64}})
+    assert teach(run) == 2
+    assert "has changed since" in failure(run)
+
+
+def test_fp16_without_a_gpu(tmp_path: Path, tiny: Path) -> None:
+    run = make_run(tmp_path, tiny, BARE, {"training": {"precision": "fp16"}})
+    assert teach(run) == 2
+    assert "fp16" in failure(run)
+
+
+def test_a_failed_run_can_be_started_again(tmp_path: Path, tiny: Path) -> None:
+    run = make_run(tmp_path, tiny, BARE, LORA)
+    hidden = tmp_path / "hidden.png"
+    (run.data.path / "1.png").rename(hidden)
+    assert teach(run) == 1
+    hidden.rename(run.data.path / "1.png")
+    assert teach(run) == 0
+    assert_succeeded(run)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 3 MB; needs root."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = os.geteuid() == 0 and not subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)], check=False, capture_output=True
+    ).returncode
+    if not mounted:
+        pytest.skip("mounting a small file system needs root")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_full_disk(small_disk: Path, tiny: Path) -> None:
+    """A checkpoint (0.8 MB of weights and 1.6 MB of optimizer) fits beside nothing else."""
+    run = make_run(small_disk, tiny, FULL, BARE)
+    (small_disk / "ballast").write_bytes(bytes(2_000_000))
+    assert teach(run) == 1
+    assert "no space left on device" in failure(run)
+    assert "free some space" in last_state(run)["hint"]
+    assert not list(run.checkpoints.glob("step-*"))
+    (small_disk / "ballast").unlink()
+    assert teach(run) == 0  # as its hint says
+    assert_succeeded(run)
+    assert not messages(run) or "passed over" not in messages(run)[0]

@@ -1,0 +1,466 @@
+"""Any heap of pictures becomes a dataset; run again, only what changed is done; killed anywhere, nothing is half-true."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import unicodedata
+from collections.abc import Callable
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from dreamctl.context import Context
+from dreamctl.datasetfolder import DatasetFolder
+from dreamctl.errors import DreamctlError, InvalidInput, NotFound
+from dreamctl.files import sha256_file
+from dreamctl.workflows.prepare import PrepareReport, prepare, prepare_on_the_way
+from tests.fakes import Recorder
+
+SIZE = 64
+
+
+@pytest.fixture
+def reporter() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def context(reporter: Recorder) -> Context:
+    """A context without a base model: preparing needs no torch."""
+    return Context.open(None, {}, reporter)
+
+
+def picture(path: Path, seed: int = 0, size: tuple[int, int] = (90, 70)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (seed * 37 % 256, seed * 91 % 256, 120)).save(path)
+    return path
+
+
+@pytest.fixture
+def original(user: Path) -> Path:
+    for number in range(5):
+        picture(user / "original" / f"p{number}.png", number)
+    return user / "original"
+
+
+def run(context: Context, *sources: Path, **options: object) -> PrepareReport:
+    return prepare(context, sources, **{"size": SIZE, **options})  # type: ignore[arg-type]
+
+
+def snapshot(folder: Path) -> dict[str, str]:
+    """Every file below `folder`, by digest."""
+    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in folder.rglob("*") if path.is_file()}
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+# the dataset
+
+
+def test_a_folder_becomes_the_project_dataset(context: Context, original: Path, user: Path) -> None:
+    report = run(context, original)
+    assert report.dataset == user / "processed"
+    assert report.made == ("p0.jpg", "p1.jpg", "p2.jpg", "p3.jpg", "p4.jpg")
+    assert report.next == "dreamctl caption"
+    manifest = DatasetFolder(report.dataset).manifest()
+    assert (manifest.size, manifest.fit, manifest.background, manifest.format) == (64, "pad", "#ffffff", "jpeg")
+    first = manifest.pictures[0]
+    assert (first.source, first.source_sha256) == ("original/p0.png", sha256_file(original / "p0.png"))
+    assert first.sha256 == sha256_file(report.dataset / first.file)
+    assert first.mask and (report.dataset / first.mask).is_file()
+    assert sorted(os.listdir(report.dataset)) == ["dataset.json", "masks", *report.made]
+    assert report.digest == DatasetFolder(report.dataset).digests()[0]
+
+
+def test_the_size_is_the_configured_recipe_s(original: Path, reporter: Recorder) -> None:
+    def size(**settings: str) -> int:
+        shutil.rmtree("processed", ignore_errors=True)
+        return prepare(Context.open(None, settings, reporter), [original]).size
+
+    assert size() == 512
+    Path("mine.toml").write_text('[base]\nsource = "a/b"\n[training]\nresolution = 128\n')
+    assert size(recipe="./mine.toml") == 128
+    assert size(base_model="nobody/knows-it") == 512
+    with pytest.raises(InvalidInput, match="--size 5 "):
+        prepare(Context.open(None, {}, reporter), [original], size=5)
+
+
+def test_out_background_and_single_files(context: Context, original: Path, user: Path) -> None:
+    report = run(context, original / "p1.png", original / "p0.png", out=Path("other"), background="#ff0000")
+    assert report.dataset == user / "other"
+    assert [item.source for item in report.pictures] == ["p0.png", "p1.png"]
+    corner = Image.open(report.dataset / "p0.jpg").convert("RGB").getpixel((1, 1))
+    assert isinstance(corner, tuple) and corner[0] > 250 and corner[1] < 5
+    assert report.next == "dreamctl caption other"
+
+
+def test_folders_inside_are_looked_into_on_request(context: Context, original: Path) -> None:
+    picture(original / "deep" / "er" / "p0.png", 77)
+    assert len(run(context, original).pictures) == 5
+    report = run(context, original, recursive=True)
+    assert report.made == ("p0-2.jpg",)
+    assert report.kept == ("p0.jpg", "p1.jpg", "p2.jpg", "p3.jpg", "p4.jpg")
+
+
+def test_the_output_may_lie_inside_the_source(context: Context, original: Path) -> None:
+    first = run(context, original, out=original / "processed", recursive=True)
+    again = run(context, original, out=original / "processed", recursive=True)
+    assert (len(first.made), again.made, again.digest) == (5, (), first.digest)
+    with pytest.raises(InvalidInput, match="is the source and the output"):
+        run(context, original, out=original)
+
+
+def test_many_pictures_go_through_processes(context: Context, user: Path, original: Path) -> None:
+    for number in range(12):
+        picture(original / f"q{number}.png", number + 10)
+    (original / "bad.jpg").write_text("no")
+    report = run(context, original)
+    assert len(report.made) == 17 and len(report.skipped) == 1
+    alone = run(context, original / "q7.png", out=user / "alone")
+    name = "q7.jpg"
+    assert sha256_file(report.dataset / name) == sha256_file(alone.dataset / name)
+
+
+# names
+
+
+def test_no_two_sources_share_an_output(context: Context, user: Path, reporter: Recorder) -> None:
+    folder = user / "heap"
+    names = ["a.png", "a.jpg", "A.webp", "é.png", unicodedata.normalize("NFD", "é") + ".png", "a-2.bmp"]
+    for number, name in enumerate(names):
+        picture(folder / name, number)
+    report = run(context, folder)
+    outputs = [item.file for item in report.pictures]
+    folded = {unicodedata.normalize("NFC", name).casefold() for name in outputs}
+    assert len(outputs) == len(folded) == len(names)
+    assert {item.source for item in report.pictures} == {f"heap/{name}" for name in names}
+    assert any("another picture has its name" in text for text in reporter.warnings)
+    shutil.rmtree(report.dataset)
+    assert run(context, folder).digest == report.digest
+
+
+def test_names_stay_when_a_twin_comes_later(context: Context, original: Path) -> None:
+    run(context, original)
+    DatasetFolder(Path("processed")).write_caption("p0.jpg", "mine")
+    picture(original / "p0.jpg", 50)
+    report = run(context, original)
+    by_source = {item.source: item.file for item in report.pictures}
+    assert by_source["original/p0.png"] == "p0.jpg" and by_source["original/p0.jpg"] == "p0-2.jpg"
+    assert DatasetFolder(report.dataset).captions()["p0-2.jpg"] == ""
+
+
+@pytest.mark.parametrize("name", ["CON.png", "nul.tar.png", "a\nb.png", "x" * 240 + ".png", "..png.png", "a:b?.png"])
+def test_hostile_names_become_names_for_every_system(context: Context, user: Path, name: str) -> None:
+    picture(user / "heap" / f"{name}")
+    visible = not name.startswith(".")
+    if not visible:
+        with pytest.raises(DreamctlError, match="holds no pictures"):
+            run(context, user / "heap")
+        return
+    item = run(context, user / "heap").pictures[0]
+    assert item.file.isprintable() and item.source.isprintable()
+    assert len(item.file.encode()) < 140 and not set(item.file) & set('<>:"/\\|?*')
+    assert item.file.split(".")[0].lower() not in ("con", "nul")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of arbitrary bytes")
+def test_names_that_are_not_text(context: Context, user: Path) -> None:
+    heap = user / "heap"
+    for number in (254, 255):
+        made = picture(heap / f"{number}.png", number)
+        os.rename(os.fsencode(made), os.fsencode(heap) + b"/%c.png" % number)
+    report = run(context, heap)
+    assert {item.source for item in report.pictures} == {"heap/\\xfe.png", "heap/\\xff.png"}
+    assert run(context, heap).made == ()
+
+
+def test_what_is_no_picture_by_purpose_is_passed_over(context: Context, original: Path) -> None:
+    for name in ("IMG_1.MOV", "IMG_1.AAE", "._p0.png", ".hidden.jpg", "Thumbs.db", "p0.json"):
+        (original / name).write_bytes(b"x")
+    picture(original / "__MACOSX" / "p.png")
+    assert run(context, original, recursive=True).skipped == ()
+
+
+def test_links_and_pipes(context: Context, original: Path, user: Path) -> None:
+    outside = picture(user / "outside.png", 60)
+    (original / "leaves.png").symlink_to(outside)
+    (original / "loop").symlink_to(original)
+    (original / "nothing.png").symlink_to("nowhere.png")
+    (original / "inside.png").symlink_to("p0.png")
+    os.mkfifo(original / "pipe.png")
+    report = run(context, original, recursive=True)
+    assert {item.source: item.reason for item in report.skipped} == {
+        "original/leaves.png": "is a link that leaves the folder",
+        "original/nothing.png": "is a link to nothing",
+        "original/pipe.png": "is not a regular file",
+    }
+    assert len(report.pictures) == 6
+
+
+# bad files
+
+
+def test_a_bad_file_is_named_and_skipped(context: Context, original: Path, reporter: Recorder) -> None:
+    (original / "page.jpg").write_text("<html>not found</html>")
+    whole = picture(original / "cut.jpg", size=(600, 600)).read_bytes()
+    (original / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    report = run(context, original)
+    assert len(report.pictures) == 5
+    assert [(item.source, bool(item.advice)) for item in report.skipped] == [
+        ("original/cut.jpg", True), ("original/page.jpg", True),
+    ]  # fmt: skip
+    assert any(text.startswith("original/page.jpg is a web page") for text in reporter.warnings)
+    assert DatasetFolder(report.dataset).manifest().skipped == report.skipped
+
+
+def test_strict_changes_nothing(context: Context, original: Path) -> None:
+    (original / "page.jpg").write_text("<html>")
+    with pytest.raises(DreamctlError, match="1 file cannot be used: original/page.jpg") as raised:
+        run(context, original, strict=True)
+    assert raised.value.exit_code == 1
+    assert not Path("processed").exists()
+    (original / "page.jpg").unlink()
+    assert len(run(context, original, strict=True).pictures) == 5
+
+
+def test_nothing_usable_leaves_nothing(context: Context, user: Path) -> None:
+    (user / "heap").mkdir()
+    (user / "heap" / "a.jpg").write_bytes(b"")
+    for wanted, kind in ((user / "heap", DreamctlError), (user / "gone", NotFound)):
+        with pytest.raises(kind):
+            run(context, wanted)
+        assert not Path("processed").exists()
+
+
+def test_an_empty_folder_says_what_to_do(context: Context, user: Path, original: Path) -> None:
+    (user / "empty").mkdir()
+    with pytest.raises(DreamctlError, match="holds no pictures") as raised:
+        run(context, user / "empty")
+    assert raised.value.hint == "put some JPEG or PNG pictures there"
+    shutil.move(original, user / "empty" / "inside")
+    with pytest.raises(DreamctlError) as raised:
+        run(context, user / "empty")
+    assert "--recursive" in str(raised.value.hint)
+
+
+def test_few_pictures_are_a_warning(context: Context, original: Path, reporter: Recorder) -> None:
+    (original / "p4.png").unlink()
+    run(context, original)
+    assert any("only 4 pictures" in text for text in reporter.warnings)
+
+
+# again
+
+
+def test_run_twice_does_nothing_the_second_time(context: Context, original: Path) -> None:
+    first = run(context, original)
+    before = times(first.dataset)
+    second = run(context, original)
+    assert (second.made, second.kept, second.digest) == ((), first.made, first.digest)
+    after = times(first.dataset)
+    assert {path: time for path, time in after.items() if path != str(first.dataset)} == {
+        path: time for path, time in before.items() if path != str(first.dataset)
+    }
+
+
+def test_only_what_changed_is_made_again(context: Context, original: Path) -> None:
+    run(context, original)
+    picture(original / "p1.png", 200)
+    (original / "p2.png").unlink()
+    picture(original / "p9.png", 9)
+    report = run(context, original)
+    assert (report.made, report.removed) == (("p1.jpg", "p9.jpg"), ("p2.jpg",))
+    assert report.kept == ("p0.jpg", "p3.jpg", "p4.jpg")
+    assert not (report.dataset / "p2.jpg").exists() and not (report.dataset / "masks" / "p2.png").exists()
+    shutil.rmtree(report.dataset)
+    assert run(context, original).digest == report.digest
+
+
+def test_other_settings_make_everything_again(context: Context, original: Path) -> None:
+    run(context, original)
+    assert len(run(context, original, size=128).made) == 5
+    assert len(run(context, original, size=128, background="black").made) == 5
+    square = [picture(original / f"p{number}.png", number, (90, 90)) for number in range(5)]
+    assert len(run(context, *square[0].parents[:1], size=128, background="black").made) == 5
+    assert not Path("processed/masks").exists()
+
+
+def test_a_renamed_source_keeps_its_output_and_its_caption(context: Context, original: Path) -> None:
+    run(context, original)
+    DatasetFolder(Path("processed")).write_caption("p0.jpg", "mine")
+    (original / "p0.png").rename(original / "best.png")
+    report = run(context, original)
+    assert report.made == () and report.removed == ()
+    assert [item.file for item in report.pictures if item.source == "original/best.png"] == ["p0.jpg"]
+    assert DatasetFolder(report.dataset).captions()["p0.jpg"] == "mine"
+
+
+def test_lost_and_damaged_outputs_are_made_again_and_retouched_ones_stay(context: Context, original: Path) -> None:
+    first = run(context, original)
+    (first.dataset / "p0.jpg").unlink()
+    (first.dataset / "p1.jpg").write_bytes(b"damaged")
+    Image.new("RGB", (SIZE, SIZE), "pink").save(first.dataset / "p2.jpg")
+    report = run(context, original)
+    assert report.made == ("p0.jpg", "p1.jpg")
+    assert any("p2.jpg was edited: kept" in text for text in report.warnings)
+    assert run(context, original).warnings == ()
+    assert DatasetFolder(report.dataset).manifest().pictures[2].sha256 == sha256_file(report.dataset / "p2.jpg")
+
+
+def test_another_subject_is_refused(context: Context, original: Path, user: Path) -> None:
+    first = run(context, original)
+    before = snapshot(first.dataset)
+    for number in range(5):
+        picture(user / "rex" / f"p{number}.png", number + 100)
+    with pytest.raises(InvalidInput, match="holds 5 pictures of something else") as raised:
+        run(context, user / "rex")
+    assert "--out other" in str(raised.value.hint)
+    shutil.copy(original / "p0.png", user / "rex")  # one picture in common: still not the same folder
+    with pytest.raises(InvalidInput, match="also holds 4 pictures"):
+        run(context, user / "rex")
+    assert snapshot(first.dataset) == before
+    assert len(run(context, original, user / "rex").pictures) == 10
+
+
+def test_a_folder_of_the_user_s_own_pictures_is_not_overwritten(context: Context, original: Path, user: Path) -> None:
+    mine = picture(user / "processed" / "p3.jpg", 99)
+    before = mine.read_bytes()
+    with pytest.raises(InvalidInput, match="was not made by prepare"):
+        run(context, original)
+    assert mine.read_bytes() == before and os.listdir(mine.parent) == ["p3.jpg"]
+
+
+def test_a_corrupt_manifest_says_the_way_out(context: Context, original: Path) -> None:
+    run(context, original)
+    Path("processed/dataset.json").write_text("{")
+    with pytest.raises(DreamctlError, match="not valid JSON") as raised:
+        run(context, original)
+    assert "--out" in str(raised.value.hint)
+
+
+# captions and archives
+
+
+def test_captions_beside_the_pictures_travel_and_edited_ones_stay(context: Context, original: Path) -> None:
+    (original / "p0.txt").write_text("\ufeffon a beach\n")
+    (original / "p1.caption").write_text("at night")
+    (original / "p2.txt").write_bytes(b"\xff\xfe\xfa")
+    report = run(context, original)
+    dataset = DatasetFolder(report.dataset)
+    assert dataset.captions() == {"p0.jpg": "on a beach", "p1.jpg": "at night", "p2.jpg": "", "p3.jpg": "", "p4.jpg": ""}
+    assert any("p2.txt cannot be read as UTF-8" in text for text in report.warnings)
+    dataset.write_caption("p0.jpg", "mine")
+    (original / "p3.txt").write_text("late")
+    picture(original / "p0.png", 222)
+    report = run(context, original)
+    assert report.made == ("p0.jpg",)
+    assert (dataset.captions()["p0.jpg"], dataset.captions()["p3.jpg"]) == ("mine", "late")
+
+
+def test_the_trigger_is_not_forgotten(context: Context, original: Path) -> None:
+    dataset = DatasetFolder(run(context, original).dataset)
+    dataset.write_manifest(dataset.manifest().model_copy(update={"trigger": "sks"}))
+    assert run(context, original).made == ()
+    picture(original / "new.png", 33)
+    run(context, original)
+    assert dataset.manifest().trigger == "sks"
+
+
+def test_zip_is_the_same_for_the_same_content(context: Context, original: Path, user: Path) -> None:
+    report = run(context, original, zip_=True)
+    assert report.zip == user / "processed.zip"
+    first = sha256_file(report.zip)
+    shutil.rmtree("processed")
+    report.zip.unlink()
+    again = run(context, original, zip_=True).zip
+    assert again and sha256_file(again) == first
+
+
+def test_plain_pictures_are_prepared_on_the_way(context: Context, original: Path, reporter: Recorder) -> None:
+    dataset = prepare_on_the_way(context, original, SIZE)
+    assert dataset.manifest().size == SIZE and len(dataset.pictures()) == 5
+    assert any(f"dreamctl prepare {original} --size 64" in text for text in reporter.notes)
+
+
+# death
+
+
+def die_at(count: int, action: Callable[[], object]) -> bool:
+    """Do `action` in a forked process that dies, as by kill -9, before its `count`-th change to the disk."""
+
+    def child() -> None:
+        left = count
+
+        def hook(event: str, arguments: tuple[object, ...]) -> None:
+            nonlocal left
+            writes = event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")
+            if writes or event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree"):
+                left -= 1
+                if left == 0:
+                    os._exit(9)
+
+        sys.addaudithook(hook)
+        action()
+        os._exit(0)
+
+    process = get_context("fork").Process(target=child)
+    process.start()
+    process.join()
+    assert process.exitcode in (0, 9)
+    return process.exitcode == 9
+
+
+def assert_true(folder: Path) -> None:
+    """The folder is no dataset, or every file is the one that `dataset.json` tells."""
+    if not (folder / "dataset.json").exists():
+        return
+    manifest = json.loads((folder / "dataset.json").read_text())
+    for item in manifest["pictures"]:
+        assert sha256_file(folder / item["file"]) == item["sha256"]
+        assert "mask" not in item or (folder / item["mask"]).is_file()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
+def test_dead_before_any_change_to_the_disk_nothing_is_half_true_and_the_next_run_ends_the_same(
+    context: Context, user: Path
+) -> None:
+    old = user / "old"
+    for number in range(2):
+        picture(old / f"p{number}.png", number)
+    (old / "p0.txt").write_text("on a beach")
+    start = run(context, old, out=user / "start").dataset
+    # Everything changes: a new size, a changed, a lost and a new source.
+    (old / "p1.png").unlink()
+    picture(old / "p2.png", 2)
+    shutil.copytree(start, user / "wanted")
+    wanted = snapshot(run(context, old, out=user / "wanted", size=80).dataset)
+    target, count = user / "target", 0
+    while True:
+        count += 1
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(start, target)
+        died = die_at(count, lambda: run(context, old, out=target, size=80))
+        assert_true(target)
+        run(context, old, out=target, size=80)
+        assert snapshot(target) == wanted, f"after death at change {count}"
+        if not died:
+            break
+    assert count > 20
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
+def test_what_was_made_before_death_is_not_made_again(context: Context, original: Path, user: Path) -> None:
+    assert die_at(30, lambda: run(context, original))
+    stage = user / "processed" / ".prepare"
+    before = {path.stem: (stage / path.stem).stat().st_ino for path in stage.glob("records/*.jpg.json")}
+    assert before
+    report = run(context, original)
+    after = {path.name: path.stat().st_ino for path in report.dataset.glob("*.jpg")}
+    assert {name: inode for name, inode in after.items() if name in before} == before

@@ -1,0 +1,197 @@
+"""`train` decides by content: what is done is shown, what is not goes on, what changed is the next version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dreamctl.context import Context
+from dreamctl.domain.concept import Kind
+from dreamctl.domain.run import State
+from dreamctl.errors import InvalidInput, NotFound, RunFailed
+from dreamctl.runfolder import EventWriter, RunFolder
+from dreamctl.workflows.train import Taught, Wish, train
+from tests.fakes import InstantBackend, Recorder, finish, write_dataset, write_pictures
+from tests.workflows.conftest import Open
+
+SMALL = ["training.resolution=64", "training.steps=3", "prior.pictures=0"]
+
+
+@pytest.fixture
+def dataset(user: Path) -> Path:
+    """The project's prepared dataset."""
+    return write_dataset(user / "processed").path
+
+
+def teach(context: Context, **values: Any) -> Taught:
+    wish = {"category": "person", "overrides": SMALL, **values}
+    return train(context, Wish(**wish))
+
+
+def names(taught: Taught) -> list[str]:
+    return [version.name for version in taught.versions]
+
+
+def test_with_no_argument_the_projects_dataset_is_taught_and_registered(context: Context, dataset: Path) -> None:
+    taught = teach(context)
+    assert (taught.state, names(taught), taught.before) == (State.succeeded, ["sks@1"], False)
+    assert context.registry.concept("sks") is not None
+    (row,) = context.registry.runs()
+    assert (row.state, row.remote_id, row.backend) == (State.succeeded, "instant-1", "instant")
+
+
+def test_again_the_same_is_shown_and_not_trained(open_context: Open, dataset: Path) -> None:
+    first = teach(open_context())
+    again = teach(open_context())
+    assert again.before
+    assert again.run == first.run
+    assert names(again) == ["sks@1"]
+    assert len(open_context().registry.runs()) == 1
+
+
+def test_again_forces(open_context: Open, dataset: Path) -> None:
+    teach(open_context())
+    assert names(teach(open_context(), again=True)) == ["sks@2"]
+
+
+@pytest.mark.parametrize("change", ["caption", "picture", "recipe"])
+def test_changed_data_or_recipe_is_the_next_version_of_the_identifier(
+    open_context: Open, dataset: Path, change: str
+) -> None:
+    teach(open_context())
+    if change == "caption":
+        (dataset / "00.txt").write_text("in a forest")
+    if change == "picture":
+        (dataset / "00.jpg").write_bytes((dataset / "01.jpg").read_bytes())
+    overrides = [*SMALL, "training.seed=7"] if change == "recipe" else SMALL
+    assert names(teach(open_context(), overrides=overrides)) == ["sks@2"]
+
+
+def test_a_second_dataset_gets_the_next_rare_token(open_context: Open, dataset: Path, user: Path) -> None:
+    teach(open_context())
+    other = write_dataset(user / "other", count=6)
+    assert names(teach(open_context(), dataset=other.path)) == ["zwx@1"]
+
+
+@pytest.mark.parametrize("other", [{"category": "dog"}, {"kind": Kind.style}])
+def test_an_identifier_keeps_its_category_and_kind(open_context: Open, dataset: Path, other: dict[str, Any]) -> None:
+    teach(open_context(), identifier="sks")
+    with pytest.raises(InvalidInput, match=r"taken by 'sks' \(person, subject\)"):
+        teach(open_context(), identifier="SKS", **other)
+
+
+def test_a_known_identifier_brings_its_category(open_context: Open, dataset: Path) -> None:
+    teach(open_context(), identifier="sks", category="person")
+    assert teach(open_context(), identifier="sks", category=None, again=True).concept.category == "person"
+
+
+def test_the_category_is_asked_for_on_a_terminal_and_an_error_elsewhere(open_context: Open, dataset: Path) -> None:
+    with pytest.raises(InvalidInput, match="no category given") as raised:
+        teach(open_context(), category=None)
+    assert "--category person, dog" in (raised.value.hint or "")
+    person = Recorder("mug")
+    assert teach(open_context(person), category=None).concept.category == "mug"
+    assert len(person.questions) == 1
+
+
+def test_a_human_name_is_kept(open_context: Open, dataset: Path) -> None:
+    teach(open_context(), name="Luna")
+    known = open_context().registry.concept("luna")
+    assert known is not None
+    assert known.identifier == "sks"
+
+
+def test_a_dataset_smaller_than_the_recipe_prints_the_prepare_line(context: Context, dataset: Path) -> None:
+    with pytest.raises(InvalidInput, match="prepared at 64×64, the recipe trains at 128×128") as raised:
+        teach(context, overrides=[*SMALL, "training.resolution=128"])
+    assert raised.value.hint == "dreamctl prepare ORIGINALS --out processed --size 128"
+
+
+def test_plain_pictures_are_prepared_on_the_way(context: Context, user: Path) -> None:
+    taught = teach(context, dataset=write_pictures(user / "original"))
+    assert taught.pictures == 5
+    assert (user / "processed" / "dataset.json").exists()
+
+
+def test_a_missing_dataset_says_how_to_make_one(context: Context) -> None:
+    with pytest.raises(NotFound, match=r"no dataset at .*processed") as raised:
+        teach(context)
+    assert raised.value.hint == "prepare one: dreamctl prepare ./original"
+
+
+def test_a_dataset_with_a_trigger_is_taught_as_that_word(open_context: Open, user: Path) -> None:
+    triggered = write_dataset(user / "processed", trigger="zwx")
+    with pytest.raises(InvalidInput, match="hold the word 'zwx', not 'sks'"):
+        teach(open_context(), dataset=triggered.path, identifier="sks")
+    assert names(teach(open_context(), dataset=triggered.path)) == ["zwx@1"]
+
+
+def test_a_dry_run_starts_nothing(context: Context, dataset: Path) -> None:
+    planned = teach(context, dry_run=True)
+    assert planned.run is None
+    assert planned.recipe.training.steps == 3
+    assert context.registry.runs() == []
+    assert context.registry.concepts() == []
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "message"),
+    [
+        ({"overrides": ["training.stepz=3"]}, InvalidInput, r"unknown key 'training.stepz' \(did you mean 'steps'\?\)"),
+        ({"recipe": "sd51"}, NotFound, "no recipe named 'sd51'"),
+        ({"base_model": "/nowhere"}, NotFound, "/nowhere does not exist"),
+        ({"dataset": Path("/nowhere")}, NotFound, "no dataset at /nowhere"),
+        ({"resume": "20200101"}, NotFound, "no run '20200101'"),
+    ],
+)
+def test_what_cannot_be_is_told_before_anything_starts(
+    context: Context, dataset: Path, values: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        teach(context, **values)
+    assert context.registry.runs() == []
+
+
+class DyingBackend(InstantBackend):
+    """Its first training dies half-way; what is submitted again succeeds."""
+
+    def submit(self, run: RunFolder) -> str:
+        if not run.events():
+            writer = EventWriter(run.events_file)
+            writer.state(State.running)
+            writer.write("step", step=1, steps=3, loss=0.5, seconds=0.1)
+            writer.close()
+            return "dying"
+        finish(run)
+        return "again"
+
+
+def test_a_dead_training_is_told_and_goes_on_with_the_same_run(
+    open_context: Open, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dreamctl import plugins
+
+    monkeypatch.setitem(plugins.BUILT_IN["backends"], "dying", f"{__name__}:DyingBackend")
+    with pytest.raises(RunFailed, match="stopped at step 1 before it was done") as raised:
+        teach(open_context(backend="dying"))
+    (row,) = open_context().registry.runs()
+    assert row.state is State.interrupted
+    assert raised.value.hint == f"go on from its last checkpoint: dreamctl train --resume {row.id}"
+    taught = teach(open_context(backend="dying"))
+    assert taught.run is not None
+    assert (taught.run.id, names(taught)) == (row.id, ["sks@1"])
+
+
+def test_a_run_that_ended_unseen_is_harvested(open_context: Open, dataset: Path) -> None:
+    taught = teach(open_context())
+    registry = open_context().registry
+    registry.path.unlink()
+    for extra in registry.path.parent.glob("registry.db-*"):
+        extra.unlink()
+    rebuilt = open_context()
+    again = teach(rebuilt)
+    assert again.before
+    assert again.run == taught.run
+    assert [version.name for version in rebuilt.registry.versions()] == ["sks@1"]
