@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 WORKERS ?= 2
+# As a variable and not as -c, so that what a package is built with is pinned too.
+PIP := PIP_CONSTRAINT=configs/constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test soak check bench docs builtin-model clean help
 .DEFAULT_GOAL := help
@@ -38,8 +40,8 @@ builtin-model: $(READY) ## Train the built-in model from scratch (hours; resumab
 # torch first and alone: with its pin satisfied nothing else may choose another build of it.
 $(READY): pyproject.toml configs/constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' configs/constraints.txt)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c configs/constraints.txt -e ".[local,dev]"
+	@$(PIP) "$$(grep '^torch==' configs/constraints.txt)"
+	@$(PIP) -e ".[local,dev]"
 	@touch $(READY)
 
 clean: ## Remove everything that was made.

@@ -70,4 +70,4 @@ def _what_else(data: bytes) -> tuple[str, str]:
     for beginning, reason, advice in _OTHER_FILES:
         if head.startswith(beginning.lower()):
             return reason, advice
-    return "is not a picture", "take it out of the folder"
+    return "is not a picture of a kind that is read", "export it as JPEG or PNG, or take it out of the folder"

@@ -9,7 +9,7 @@ from PIL import Image, ImageCms
 
 from dreamctl.badpictures import UnusablePicture
 
-_SIXTEEN_TO_EIGHT = [(value * 255 + 32767) // 65535 for value in range(65536)]
+_BITS_PER_SAMPLE = 258  # a TIFF tag
 _EIGHT_BIT = {"1": "L", "P": "RGB", "YCbCr": "RGB", "HSV": "RGB", "RGBX": "RGB"}
 _PROFILE_MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}
 
@@ -38,12 +38,21 @@ def _from_integers(image: Image.Image, notes: list[str]) -> Image.Image:
         return wide.convert("L")
     if lowest < 0 or highest > 65535:
         return _stretched(wide.convert("F"), lowest, highest, notes)
-    grey = wide.point(_SIXTEEN_TO_EIGHT, "L")
+    white = _white(image)
+    if highest < white // 16:
+        notes.append(f"uses only values up to {highest} of {white}: it is nearly black")
+    grey = wide.point([min(255, (value * 255 + white // 2) // white) for value in range(65536)], "L")
     key = image.info.get("transparency")
     if isinstance(key, int):
         alpha = wide.point([255 * (value != key) for value in range(65536)], "L")
         return Image.merge("LA", (grey, alpha))
     return grey
+
+
+def _white(image: Image.Image) -> int:
+    """The value of white: 65535, or less where a TIFF says that it has fewer bits."""
+    bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))[0]
+    return (1 << bits) - 1 if 8 < bits < 16 else 65535
 
 
 def _from_floats(image: Image.Image, notes: list[str]) -> Image.Image:

@@ -12,13 +12,14 @@ import json
 import os
 import secrets
 import shutil
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from dreamctl.errors import DreamctlError
+from dreamctl.errors import DreamctlError, InvalidInput, NotFound
 
 _CHUNK = 1 << 20
 
@@ -106,6 +107,18 @@ def read_json(path: Path) -> Any:
         raise DreamctlError(f"{path} is not valid JSON: {error}") from error
 
 
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file as plain data. Raises NotFound, InvalidInput (with the line) or DreamctlError that names the file."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise NotFound(f"{path} does not exist") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path} is not valid TOML: {error}") from error
+    except OSError as error:
+        raise _explained(error, path) from error
+
+
 def sha256_file(path: Path) -> str:
     """The hex SHA-256 of a file's bytes, read in pieces."""
     digest = hashlib.sha256()
@@ -177,6 +190,8 @@ def _explained(error: OSError, path: Path) -> DreamctlError:
 
 def os_reason(error: OSError) -> str:
     """The system's reason in lower case, as the second half of a sentence."""
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return "is a file, not a folder"
     reason = error.strerror or str(error)
     return reason[:1].lower() + reason[1:]
 

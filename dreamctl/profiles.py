@@ -15,7 +15,7 @@ from dotenv import dotenv_values
 
 from dreamctl import paths
 from dreamctl.errors import InvalidInput, did_you_mean
-from dreamctl.runfolder import read_toml
+from dreamctl.files import read_toml
 
 VARIABLE = "DREAMCTL_PROFILE"
 DEFAULT_NAME = "default"

@@ -10,7 +10,7 @@ from typing import Any
 from dreamctl import paths
 from dreamctl.domain.recipe import Recipe, merged
 from dreamctl.errors import InvalidInput, NotFound, did_you_mean
-from dreamctl.runfolder import read_toml
+from dreamctl.files import read_toml
 
 
 def names() -> list[str]:
@@ -18,12 +18,17 @@ def names() -> list[str]:
     return sorted(file.stem for file in _folder().glob("*.toml"))
 
 
+def is_path(name_or_path: str) -> bool:
+    """Whether a recipe is named by its file."""
+    return name_or_path.endswith(".toml") or "/" in name_or_path or os.sep in name_or_path
+
+
 def find(name_or_path: str, beside: Path | None = None) -> Path:
     """The file of a recipe: a name, or a path, which ends in `.toml` or holds a slash.
 
     A relative path starts at `beside`, else at the current folder. Raises NotFound with the nearest name.
     """
-    if _is_path(name_or_path):
+    if is_path(name_or_path):
         file = (beside or Path()) / Path(name_or_path).expanduser()
         if not file.is_file():
             raise NotFound(
@@ -108,9 +113,5 @@ def _folder() -> Path:
     return paths.configs_dir() / "recipes"
 
 
-def _is_path(name_or_path: str) -> bool:
-    return name_or_path.endswith(".toml") or "/" in name_or_path or os.sep in name_or_path
-
-
 def _where(name_or_path: str) -> str:
-    return name_or_path if _is_path(name_or_path) else f"recipe {name_or_path!r}"
+    return name_or_path if is_path(name_or_path) else f"recipe {name_or_path!r}"

@@ -11,7 +11,6 @@ import json
 import os
 import secrets
 import shutil
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from dreamctl.domain.concept import Concept
 from dreamctl.domain.recipe import Recipe
 from dreamctl.domain.run import Event, ModelFile, RunRecord, State, state_of
 from dreamctl.errors import InvalidInput, NotFound
-from dreamctl.files import is_locked, read_json, replacing_folder, write_json, write_text
+from dreamctl.files import is_locked, read_json, read_toml, replacing_folder, write_json, write_text
 
 RUN_JSON = "run.json"
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -39,16 +38,6 @@ def new_run_id() -> str:
     """A time-sortable id such as 20261120-101502-k3f9."""
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
     return f"{stamp}-{''.join(secrets.choice(_ALPHABET) for _ in range(4))}"
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file as plain data. Raises NotFound or InvalidInput that names the file and the line."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise NotFound(f"{path} does not exist") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path} is not valid TOML: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -228,9 +217,7 @@ def resolve_run_id(wanted: str, known: list[str]) -> str:
     if wanted in matches:
         return wanted
     if len(matches) > 1:
-        raise InvalidInput(
-            f"{wanted!r} begins {len(matches)} runs: {', '.join(matches[-5:])}", field="RUN"
-        )
+        raise InvalidInput(f"{wanted!r} begins {len(matches)} runs: {', '.join(matches[-5:])}", field="RUN")
     if not matches:
         raise NotFound(f"no run {wanted!r}", field="RUN", hint="`dreamctl status` lists them; `last` is the newest")
     return matches[0]

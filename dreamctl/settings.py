@@ -6,7 +6,7 @@ Flags > `DREAMCTL_…` > the project's `.env` > named profile > `dreamctl.toml` 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -19,9 +19,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from dreamctl import paths
 from dreamctl.domain.run import Target
 from dreamctl.errors import InvalidInput, did_you_mean
+from dreamctl.files import read_toml
 from dreamctl.http import loopback, redact
 from dreamctl.profiles import Profile, chosen_profile, default_profile, read_dotenv
-from dreamctl.runfolder import read_toml
+from dreamctl.recipes import is_path
 
 PREFIX = "DREAMCTL_"
 _NOT_SETTINGS = ("DREAMCTL_HOME", "DREAMCTL_PROFILE", "DREAMCTL_TEST_")
@@ -46,8 +47,8 @@ def _storage_url(value: str) -> str:
     scheme, separator, rest = value.partition("://")
     if not (scheme and separator and rest):
         raise ValueError("must be a URL such as file:///srv/datasets or s3://bucket/folder")
-    if "@" in rest.split("/")[0]:
-        raise ValueError("must hold no user name and no password")
+    if redact(value) != value:
+        raise ValueError("must hold no password, key or signature: `dreamctl auth` and the environment keep those")
     return value
 
 
@@ -223,12 +224,27 @@ class ProjectFile(Layer):
         yield from super().key_problems()
         yield from _user_only_problems(self)
 
+    def __call__(self) -> dict[str, Any]:
+        """A relative path in the file starts beside the file, wherever in the project the command is given."""
+        values = dict(self.values)
+        for key, names_a_file in _FILES.items():
+            if isinstance(values.get(key), str) and names_a_file(values[key]):
+                values[key] = str(Path(self.place).parent / values[key])
+        return values
+
 
 class NamedProfile(Layer):
     """The profile that a flag or a variable names, or the user's default one."""
 
     def __init__(self, profile: Profile | None) -> None:
         super().__init__(profile.values if profile else {}, profile.origin if profile else "")
+
+
+_FILES: Mapping[str, Callable[[str], bool]] = {
+    "recipe": is_path,
+    "base_model": lambda value: value.startswith(("./", "../")),  # owner/name is the hub's
+}
+"""Settings that may name a file, and whether a value does."""
 
 
 def load_settings(project: Path, profile: str | None = None, flags: Mapping[str, Any] | None = None) -> Settings:

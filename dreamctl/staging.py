@@ -91,9 +91,11 @@ class Stage:
         begun = (self.path / MANIFEST).is_file()
         if begun:
             self._finish()
-        for file in _files(self.dataset):
-            if _TEMPORARY.fullmatch(file.name):
-                file.unlink()
+        archive = re.compile(rf"\.{re.escape(self.dataset.name[:80])}\.[0-9a-f]{{8}}\.zip")
+        for folder, pattern in ((self.dataset, _TEMPORARY), (self.dataset.parent, archive)):
+            for file in _files(folder):
+                if pattern.fullmatch(file.name):
+                    file.unlink()
         return begun
 
     def discard(self) -> None:

@@ -16,7 +16,8 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fresh `DREAMCTL_HOME` and a fresh current folder; returns the project's folder."""
     for name in [key for key in os.environ if key.startswith("DREAMCTL_") and not key.startswith("DREAMCTL_TEST_")]:
         monkeypatch.delenv(name)
-    for name in ("HF_TOKEN", "RUNPOD_API_KEY", "REPLICATE_API_TOKEN"):
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.fail.Keyring")
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "RUNPOD_API_KEY", "REPLICATE_API_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     project = tmp_path / "project"
     project.mkdir()

@@ -150,6 +150,7 @@ def test_an_unknown_variable_in_dotenv_names_the_file(user: Path) -> None:
         ("device", "cuda:x"),
         ("storage", "bucket"),
         ("storage", "s3://me:secretword@bucket/folder"),
+        ("storage", "s3://bucket/folder?X-Amz-Signature=secretword"),
         ("hub_endpoint", "http://mirror.example"),
         ("hub_endpoint", "https://me:secretword@mirror.example"),
         ("hub_endpoint", "mirror.example"),
@@ -216,6 +217,19 @@ def test_dotenv_does_not_fill_in_the_users_variables(user: Path, monkeypatch: py
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "geheim")
     (user / ".env").write_text("DREAMCTL_STORAGE=s3://bucket/${AWS_SECRET_ACCESS_KEY}\n")
     assert load_settings(user).storage == "s3://bucket/${AWS_SECRET_ACCESS_KEY}"
+
+
+def test_a_recipe_file_that_a_project_names_lies_beside_the_project_file(
+    user: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (user / "deep").mkdir()
+    monkeypatch.chdir(user / "deep")
+    (user / "dreamctl.toml").write_text('recipe = "mine.toml"\nbase_model = "./weights"\n')
+    settings = load_settings(paths.project_dir())
+    assert (settings.recipe, settings.base_model) == (str(user / "mine.toml"), str(user / "weights"))
+    (user / "dreamctl.toml").write_text('recipe = "sd15"\nbase_model = "owner/name"\n')
+    settings = load_settings(paths.project_dir())
+    assert (settings.recipe, settings.base_model) == ("sd15", "owner/name")
 
 
 # profiles

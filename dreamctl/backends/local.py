@@ -15,6 +15,7 @@ from dreamctl.domain.recipe import Recipe
 from dreamctl.domain.run import FINAL, State
 from dreamctl.errors import RunFailed
 from dreamctl.files import locked, write_text
+from dreamctl.machine import ask_driver
 from dreamctl.runfolder import EventWriter, RunFolder
 from dreamctl.settings import Settings
 
@@ -29,6 +30,7 @@ class LocalBackend:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._child: subprocess.Popen[bytes] | None = None
 
     def check(self, recipe: Recipe) -> list[str]:
         missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
@@ -39,7 +41,7 @@ class LocalBackend:
     def submit(self, run: RunFolder) -> str:
         """Start `python -m dreamctl.training RUN` and wait until it holds the run's lock."""
         with open(run.log_file, "ab") as log:
-            child = subprocess.Popen(
+            child = self._child = subprocess.Popen(
                 [*self._command(), str(run.path)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -66,15 +68,22 @@ class LocalBackend:
         return None
 
     def interrupt(self, run: RunFolder) -> bool:
-        """SIGTERM to the trainer's session; it saves and stops. The pid is trusted only while the lock is held."""
-        pid_file = run.path / "trainer.pid"
-        if not run.alive() or not pid_file.exists():
+        """SIGTERM to the trainer's session; it saves and stops."""
+        leader = self._leader(run)
+        if leader is None:
             return False
         try:
-            os.killpg(int(pid_file.read_text()), signal.SIGTERM)
+            os.killpg(leader, signal.SIGTERM)
         except (ProcessLookupError, PermissionError):
             return False
         return True
+
+    def _leader(self, run: RunFolder) -> int | None:
+        """The trainer's process group: our child's, or another command's, trusted only while the lock is held."""
+        if self._child and self._child.poll() is None:
+            return self._child.pid
+        pid_file = run.path / "trainer.pid"
+        return int(pid_file.read_text()) if run.alive() and pid_file.exists() else None
 
     def cancel(self, run: RunFolder) -> None:
         """Leave word for a living trainer; write the last event in the place of a dead one."""
@@ -98,7 +107,8 @@ class LocalBackend:
             "--mixed_precision",
             "no",
         ]
-        launch += ["--cpu"] if self._settings.device == "cpu" else []
+        device = self._settings.device
+        launch += ["--cpu"] if device == "cpu" or (device is None and not ask_driver()) else []
         return [*launch, "-m", "dreamctl.training"]
 
     def _environment(self) -> dict[str, str]:

@@ -15,6 +15,7 @@ import typer
 from dreamctl import __version__
 from dreamctl.cli.output import Output, reader_left
 from dreamctl.errors import DreamctlError, Interrupted, InvalidInput, Terminated
+from dreamctl.http import redact
 
 # Each file registers its commands with `register(app)`; the order is that of `dreamctl --help`.
 COMMAND_FILES = (
@@ -73,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BaseException as raised:
         error = as_error(raised)
         if "--debug" in flags:
-            traceback.print_exc()
+            sys.stderr.write(redact(traceback.format_exc()))
         output.fail(error)
         return error.exit_code
 

@@ -12,6 +12,7 @@ import typer
 
 from dreamctl.cli.output import Mode, Output, reader_left
 from dreamctl.errors import InvalidInput, did_you_mean
+from dreamctl.http import RedactingFormatter
 
 if TYPE_CHECKING:
     from dreamctl.context import Context
@@ -48,7 +49,9 @@ def open_session(
     if log_level.lower() not in _LEVELS:
         raise InvalidInput(f"--log-level {log_level!r}: {did_you_mean(log_level, _LEVELS)}", field="--log-level")
     level = "debug" if debug else "info" if verbose and log_level == "warning" else log_level
-    logging.basicConfig(level=level.upper(), format="%(levelname)s %(name)s: %(message)s", force=True)
+    logging.basicConfig(level=level.upper(), force=True)
+    for handler in logging.root.handlers:
+        handler.setFormatter(RedactingFormatter("%(levelname)s %(name)s: %(message)s"))
     mode: Mode = "json" if json else "quiet" if quiet else "text"
     return Session(Output(mode, details=verbose or debug), profile)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TextIO
 
 from dreamctl.errors import DreamctlError
+from dreamctl.http import redact
 
 Mode = Literal["text", "json", "quiet"]
 HEARTBEAT_SECONDS = 60.0
@@ -112,12 +113,13 @@ class Output:
     def fail(self, error: DreamctlError) -> None:
         """The sentence and the hint on stderr, and with --json one document on stdout."""
         self._clear()
+        message, hint = redact(error.message), redact(error.hint) if error.hint else None
         if self.mode == "json":
-            described = {"code": error.code, "message": error.message, "field": error.field, "hint": error.hint}
+            described = {"code": error.code, "message": message, "field": error.field, "hint": hint}
             self._line(self.out, json.dumps({"schema": 1, "error": described}, ensure_ascii=False))
-        self._line(self.err, f"error: {error.message}")
-        if error.hint:
-            self._line(self.err, f"  {error.hint}")
+        self._line(self.err, f"error: {message}")
+        if hint:
+            self._line(self.err, f"  {hint}")
 
     # the terminal
 

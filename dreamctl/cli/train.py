@@ -28,7 +28,9 @@ def train(
     name: Annotated[str | None, typer.Option(help="A human name that prompts may use too.")] = None,
     target: Annotated[str | None, typer.Option(help="Which model learns; private where nothing else is set.")] = None,
     recipe: Annotated[str | None, typer.Option(help="Shipped recipe or TOML file; see `dreamctl recipes`.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Override a knob: training.steps=400.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KNOB=VALUE", help="Override a knob: training.steps=400.")
+    ] = None,
     base_model: Annotated[str | None, typer.Option(help="builtin, hub id or diffusers folder.")] = None,
     backend: Annotated[str | None, typer.Option(help="Where to train: local.")] = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with this run.")] = None,

@@ -5,21 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from dreamctl.domain.base import Noun, Stored
 from dreamctl.errors import InvalidInput
 
-
-def _multiple_of_8(value: int) -> int:
-    if value % 8:
-        raise ValueError("must be a multiple of 8, the VAE's reduction")
-    return value
-
-
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Side = Annotated[int, Field(ge=64, le=4096), AfterValidator(_multiple_of_8)]
+Side = Annotated[int, Field(ge=64, le=4096, multiple_of=8)]
 
 
 class Base(Noun):

@@ -191,7 +191,7 @@ def hub_errors(base: Base) -> Iterator[None]:
     except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, OSError) as error:
         raise _unreachable(base, error) from error
     except Exception as error:
-        if type(error).__module__.split(".")[0] not in ("httpx", "httpcore", "requests", "urllib3"):
+        if type(error).__module__.split(".")[0] not in ("httpx", "httpx2", "httpcore", "requests", "urllib3"):
             raise
         raise _unreachable(base, error) from error
 

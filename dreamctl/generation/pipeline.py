@@ -105,14 +105,14 @@ class Pipe:
     ) -> Iterator[Image.Image]:
         """One picture (RGB, width x height pixels) for each seed, in order; the same seed gives the same picture.
 
-        `on_progress` is told (denoising steps done, of all batches together). Raises DreamctlError when memory
-        does not suffice.
+        `on_progress` is told (denoising steps done, of how many), batches being counted together. Raises DreamctlError
+        when memory does not suffice.
         """
         size = self.batch_size
         batches = [seeds[start : start + size] for start in range(0, len(seeds), size)]
         for number, batch in enumerate(batches):
             drawing = Drawing([prompt] * len(batch), batch, negative, steps, guidance, width, height)
-            yield from self.draw(drawing, _counted(on_progress, number * steps, len(batches) * steps))
+            yield from self.draw(drawing, _counted(on_progress, number * steps, steps, len(batches) * steps))
 
     @property
     def batch_size(self) -> int:
@@ -135,5 +135,8 @@ class Pipe:
             ) from error
 
 
-def _counted(told: Callable[[int, int], None] | None, before: int, total: int) -> Callable[[int], None] | None:
-    return (lambda done: told(before + done, total)) if told else None
+def _counted(
+    told: Callable[[int, int], None] | None, before: int, steps: int, total: int
+) -> Callable[[int], None] | None:
+    """Steps of one batch counted on from those before it; some samplers (PNDM) take one more than they were asked."""
+    return (lambda done: told(before + min(done, steps), total)) if told else None

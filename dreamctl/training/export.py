@@ -26,13 +26,20 @@ TOLERANCE: dict[Precision, float] = {"fp32": 1e-5, "fp16": 2e-2}
 """How far the reloaded model's answer may be from the trained one's, relative to the answer's size."""
 
 
+@dataclass(frozen=True)
+class ModelOf:
+    """What a model is made of, for `model.json`."""
+
+    resolved: ResolvedBase
+    recipe: Recipe
+    concept: Concept
+    final_loss: float
+
+
 def export(
     run: RunFolder,
     model: Model,
-    resolved: ResolvedBase,
-    recipe: Recipe,
-    concept: Concept,
-    final_loss: float,
+    of: ModelOf,
     probe: Probe,
     known: Tensors | None,
     device: torch.device,
@@ -45,11 +52,11 @@ def export(
     files do not give back what was trained, or cannot be written.
     """
     expected = answers(model, probe, device, known)
-    for precision in _precisions(recipe):
+    for precision in _precisions(of.recipe):
         with contextlib.suppress(_Differs), replacing_folder(run.model) as folder:
-            model.save(folder, recipe.method, precision)
-            write_json(folder / MODEL_FILE, _described(run, folder, resolved, recipe, concept, final_loss).plain())
-            pipe = open_pipeline(resolved, folder, device=device, precision="fp32")
+            model.save(folder, of.recipe.method, precision)
+            write_json(folder / MODEL_FILE, _described(run, folder, of).plain())
+            pipe = open_pipeline(of.resolved, folder, device=device, precision="fp32")
             gap = distance(expected, answers(pipe.model, probe, device))
             if not gap <= TOLERANCE[precision]:  # NaN is not within any tolerance
                 reporter.note(f"saved as {precision} the model answers {gap:.2%} differently from the trained one")
@@ -69,19 +76,17 @@ def _precisions(recipe: Recipe) -> tuple[Precision, ...]:
     return ("fp32",) if recipe.method.name == "lora" else ("fp16", "fp32")
 
 
-def _described(
-    run: RunFolder, folder: Path, resolved: ResolvedBase, recipe: Recipe, concept: Concept, final_loss: float
-) -> ModelFile:
+def _described(run: RunFolder, folder: Path, of: ModelOf) -> ModelFile:
     files = tuple(_weights(folder))
     return ModelFile(
         digest=model_digest(files),
-        family=resolved.family,
-        format="peft" if recipe.method.name == "lora" else "diffusers",
-        base=_base_name(resolved),
-        base_digest=resolved.digest,
-        steps=recipe.training.steps,
-        final_loss=round(final_loss, 6),
-        concepts=(concept,),
+        family=of.resolved.family,
+        format="peft" if of.recipe.method.name == "lora" else "diffusers",
+        base=_base_name(of.resolved),
+        base_digest=of.resolved.digest,
+        steps=of.recipe.training.steps,
+        final_loss=round(of.final_loss, 6),
+        concepts=(of.concept,),
         files=files,
         parent=run.record().parent,
     )

@@ -19,6 +19,7 @@ class Reporter:
     def __init__(self, writer: EventWriter | None) -> None:
         self._writer = writer
         self._losses: list[float] = []
+        self._step = self._steps = 0
         self._since = self._phase_since = time.monotonic()
 
     def write(self, type_: str, **fields: Any) -> None:
@@ -52,14 +53,20 @@ class Reporter:
     def step(self, step: int, steps: int, loss: float) -> None:
         """A finished optimiser step. The event tells the mean loss and seconds per step since the last event."""
         self._losses.append(loss)
-        now = time.monotonic()
-        if now - self._since < INTERVAL and step < steps:
-            return
+        self._step, self._steps = step, steps
+        if time.monotonic() - self._since >= INTERVAL or step == steps:
+            self.flush()
+
+    def flush(self) -> None:
+        """Tell the steps that have not been told yet."""
         count = len(self._losses)
+        if not count:
+            return
+        now = time.monotonic()
         self.write(
             "step",
-            step=step,
-            steps=steps,
+            step=self._step,
+            steps=self._steps,
             loss=round(sum(self._losses) / count, 6),
             seconds=round((now - self._since) / count, 4),
         )
@@ -67,6 +74,7 @@ class Reporter:
         self._losses = []
 
     def checkpoint(self, step: int, folder: Path) -> None:
+        self.flush()
         self.write("checkpoint", step=step, file=f"checkpoints/{folder.name}")
 
     def sample(self, step: int, file: Path) -> None:

@@ -18,7 +18,7 @@ from dreamctl.training.batches import Batches
 from dreamctl.training.checkpoint import sweep
 from dreamctl.training.data import Example, read_examples
 from dreamctl.training.device import process_count, process_number
-from dreamctl.training.export import export, make_probe
+from dreamctl.training.export import ModelOf, export, make_probe
 from dreamctl.training.lessons import Lessons, Texts, encode_lessons, encode_texts, release_encoders
 from dreamctl.training.loop import Loop
 from dreamctl.training.prior import class_examples, uses_prior
@@ -42,22 +42,22 @@ class Session:
         self.family: Family = load_family(self.recipe.family)
         self.accelerator = _accelerator(self.recipe)
         self.device: torch.device = self.accelerator.device
-        check(self.recipe, self.family, self.resolved, self.device)
+        check(self.recipe, self.family, self.resolved)
 
     def train(self) -> None:
         """Train, export, draw samples. Raises Stopped when asked to, DreamctlError when it cannot be done."""
-        if self.accelerator.is_main_process:
+        main = self.accelerator.is_main_process
+        if main:
             for folder in (self.run.path, self.run.checkpoints, self.run.samples):
                 sweep(folder)
-        if self.run.model_file():  # killed after the model was written
-            pipe = open_pipeline(self.resolved, self.run.model, device=self.device, precision="fp32")
-        else:
-            pipe = self._teach()
-        if self.accelerator.is_main_process:
+        pipe = None if self.run.model_file() else self._teach()
+        if main and self.recipe.samples.prompts:
+            # without `_teach` this training was killed, or asked to stop, after the model was written
+            pipe = pipe or open_pipeline(self.resolved, self.run.model, device=self.device, precision="fp32")
             self._draw(pipe, self.recipe.training.steps)
         self.accelerator.wait_for_everyone()
 
-    def _teach(self) -> Pipe:
+    def _teach(self) -> Pipe | None:
         classes = self._class_examples()
         self.reporter.phase("loading")
         model = self.family.open(self.resolved)
@@ -99,37 +99,28 @@ class Session:
         student = Student(model, recipe)
         return Loop(self.run, recipe, self.family, student, batches, self.accelerator, self.reporter, self.stop)
 
-    def _export(self, model: Model, instances: Lessons, texts: Texts, final_loss: float) -> Pipe:
+    def _export(self, model: Model, instances: Lessons, texts: Texts, final_loss: float) -> Pipe | None:
+        """The main process writes the model, and has its pipeline; the others wait."""
+        pipe = None
         if self.accelerator.is_main_process:
             probe = make_probe(instances, self.recipe.training.seed)
             known = None if self.recipe.method.train_text_encoder else texts.batch(probe.texts)
-            pipe = export(
-                self.run,
-                model,
-                self.resolved,
-                self.recipe,
-                self.concept,
-                final_loss,
-                probe,
-                known,
-                self.device,
-                self.reporter,
-            )
+            described = ModelOf(self.resolved, self.recipe, self.concept, final_loss)
+            pipe = export(self.run, model, described, probe, known, self.device, self.reporter)
         self.accelerator.wait_for_everyone()
         return pipe
 
     def _sample_live(self, pipe: Pipe, step: int) -> None:
         """Samples from the weights as they are now; only the main process draws, the others go on to the next step."""
-        if self.accelerator.is_main_process:
+        if self.accelerator.is_main_process and self.recipe.samples.prompts:
             for component in pipe.model.components.values():
                 component.eval()
             with self.accelerator.autocast():
                 self._draw(pipe, step)
 
     def _draw(self, pipe: Pipe, step: int) -> None:
-        if self.recipe.samples.prompts:
-            self.reporter.phase("samples", len(self.recipe.samples.prompts))
-            draw_samples(self.run, self.recipe, self.concept, pipe, step, self.reporter, self.stop)
+        self.reporter.phase("samples", len(self.recipe.samples.prompts))
+        draw_samples(self.run, self.recipe, self.concept, pipe, step, self.reporter, self.stop)
 
 
 def _accelerator(recipe: Recipe) -> Any:
@@ -147,7 +138,7 @@ def _accelerator(recipe: Recipe) -> Any:
     return Accelerator(mixed_precision=mixed, kwargs_handlers=[patience])
 
 
-def check(recipe: Recipe, family: Family, resolved: ResolvedBase, device: torch.device) -> None:
+def check(recipe: Recipe, family: Family, resolved: ResolvedBase) -> None:
     """Refuse what cannot be trained, before anything expensive. Raises InvalidInput."""
     if resolved.family != recipe.family:
         raise InvalidInput(

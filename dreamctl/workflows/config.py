@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tomlkit
 from pydantic import ValidationError
-from tomlkit.items import Table
 
 from dreamctl import paths
+from dreamctl.domain.recipe import merged
 from dreamctl.errors import InvalidInput, did_you_mean
-from dreamctl.files import locked, write_text
+from dreamctl.files import locked, read_toml, write_text
 from dreamctl.http import redact
 from dreamctl.profiles import (
     DEFAULT_NAME,
@@ -25,7 +26,6 @@ from dreamctl.profiles import (
     read_user_file,
     shipped_profiles,
 )
-from dreamctl.runfolder import read_toml
 from dreamctl.settings import (
     KEYS,
     USER_ONLY,
@@ -138,14 +138,17 @@ def set_value(key: str, text: str, project: Path, profile: str | None, in_projec
     with locked(paths.locks_dir() / "config.lock", "dreamctl config set"):
         write = _set_in_project if in_project else _set_in_profile
         place, file = write(key, value, project, profile)
-    origin = load_settings(project, None if in_project else profile).origin(key)
-    return Written(key, value, place, file, hidden_by=None if origin == place else origin)
+    try:
+        origin = load_settings(project, None if in_project else profile).origin(key)
+    except InvalidInput:  # something else is wrong, which the next command will tell; this was written
+        origin = place
+    return Written(key, _shown(value), place, file, hidden_by=None if origin == place else origin)
 
 
 def _checked_value(key: str, text: str) -> Any:
     try:
         given: dict[str, Any] = {key: text}
-        value = _plain(Settings(**given), key)
+        value = Settings(**given).model_dump(mode="json")[key]
     except ValidationError as error:
         raise InvalidInput(value_problem(error.errors()[0]), field=key, hint=explain_hint(key)) from None
     problems = name_problems({key: value})
@@ -156,10 +159,9 @@ def _checked_value(key: str, text: str) -> Any:
 
 def _set_in_project(key: str, value: Any, project: Path, profile: str | None) -> tuple[str, Path]:
     file = project / paths.PROJECT_FILE
-    document = _document(file)
-    document[key] = value
-    _refuse_problems(table_problems(ProjectFile(file, document.unwrap())))
-    write_text(file, tomlkit.dumps(document))
+    table = {**_table(file), key: value}
+    _refuse_problems(table_problems(ProjectFile(file, table)))
+    _lay_over(file, {key: value})
     return paths.PROJECT_FILE, file
 
 
@@ -167,27 +169,40 @@ def _set_in_profile(key: str, value: Any, project: Path, profile: str | None) ->
     user = read_user_file()
     active = None if profile else chosen_profile(project, None)
     name = profile or (active.name if active else None) or user.default_profile or DEFAULT_NAME
-    document = _document(user.path)
-    if not (profile or active or user.default_profile):
-        document["default_profile"] = name  # else nothing would read the first profile
-    tables = document.setdefault("profiles", tomlkit.table(is_super_table=True))
-    if name not in tables:  # a profile of the user's hides a shipped one: it begins with the same words
-        shipped = {item.name: item.values for item in shipped_profiles()}.get(name, {})
-        tables[name] = tomlkit.item(dict(shipped))
-    table = tables[name]
-    assert isinstance(table, Table)
-    table[key] = value
-    changed = Profile(name, table.unwrap(), user.path)
+    before = {item.name: item.values for item in user.profiles}.get(name)
+    if before is None:  # a profile of the user's hides a shipped one: it begins with the same words
+        before = {item.name: item.values for item in shipped_profiles()}.get(name, {})
+    changed = Profile(name, {**before, key: value}, user.path)
     _refuse_problems(table_problems(NamedProfile(changed)))
-    write_text(user.path, tomlkit.dumps(document))
+    # Without a default, nothing would read the first profile.
+    default = {} if profile or active or user.default_profile else {"default_profile": name}
+    _lay_over(user.path, {**default, "profiles": {name: dict(changed.values)}})
     return changed.origin, user.path
 
 
-def _document(file: Path) -> tomlkit.TOMLDocument:
-    if not file.exists():
-        return tomlkit.document()
-    read_toml(file)  # says what is wrong in our words
-    return tomlkit.parse(file.read_text(encoding="utf-8"))
+def _table(file: Path) -> dict[str, Any]:
+    return read_toml(file) if file.exists() else {}
+
+
+def _lay_over(file: Path, change: Mapping[str, Any]) -> None:
+    """Write `change` into a TOML file and keep its comments; where tomlkit cannot do both, the values count."""
+    wanted = merged(_table(file), change)
+    document = tomlkit.parse(file.read_text(encoding="utf-8")) if file.exists() else tomlkit.document()
+    _lay(document, change)
+    text = tomlkit.dumps(document)
+    try:
+        kept = tomllib.loads(text) == wanted
+    except tomllib.TOMLDecodeError:
+        kept = False
+    write_text(file, text if kept else tomlkit.dumps(wanted))
+
+
+def _lay(table: MutableMapping[str, Any], change: Mapping[str, Any]) -> None:
+    for key, value in change.items():
+        if isinstance(value, Mapping) and key in table:
+            _lay(table[key], value)
+        elif table.get(key) != value:
+            table[key] = value
 
 
 def _refuse_problems(problems: list[str]) -> None:
@@ -196,9 +211,12 @@ def _refuse_problems(problems: list[str]) -> None:
 
 
 def _plain(settings: Settings, key: str) -> Any:
-    value = settings.model_dump(mode="json")[key]
+    return _shown(settings.model_dump(mode="json")[key])
+
+
+def _shown(value: Any) -> Any:
     return redact(value) if isinstance(value, str) else value
 
 
 def _redacted(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: redact(value) if isinstance(value, str) else value for key, value in values.items()}
+    return {key: _shown(value) for key, value in values.items()}

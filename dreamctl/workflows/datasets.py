@@ -13,6 +13,7 @@ from dreamctl.context import Context
 from dreamctl.datasetfolder import DatasetFolder, is_dataset
 from dreamctl.errors import InvalidInput, NotFound
 from dreamctl.files import locked
+from dreamctl.staging import STAGE
 
 
 def default_folder(context: Context) -> Path:
@@ -28,6 +29,7 @@ def chosen_dataset(context: Context, wanted: Path | None) -> DatasetFolder:
         raise NotFound(f"no dataset at {path}", field="DATASET", hint=hint)
     if not path.is_dir():
         raise InvalidInput(f"{path} is a file, not a dataset folder", field="DATASET", hint="name the folder")
+    check_not_interrupted(path)
     if not is_dataset(path):
         raise InvalidInput(
             f"{path} is not a prepared dataset",
@@ -39,12 +41,28 @@ def chosen_dataset(context: Context, wanted: Path | None) -> DatasetFolder:
 
 def locked_dataset(context: Context, folder: Path) -> AbstractContextManager[None]:
     """Hold the dataset at `folder` alone: two commands that write one folder follow each other."""
-    key = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
 
     def on_wait(holder: str) -> None:
         context.reporter.note(f"waiting for {holder}")
 
-    return locked(paths.locks_dir() / f"dataset-{key}.lock", f"another dreamctl command on {folder}", on_wait)
+    return locked(
+        paths.locks_dir() / f"dataset-{path_key(folder)}.lock", f"another dreamctl command on {folder}", on_wait
+    )
+
+
+def path_key(folder: Path) -> str:
+    """A short name for a folder's place on this computer."""
+    return hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
+
+
+def check_not_interrupted(path: Path) -> None:
+    """Raises InvalidInput where `path` is what an interrupted prepare left."""
+    if (path / STAGE).is_dir() and not is_dataset(path):
+        raise InvalidInput(
+            f"prepare was interrupted before {path} was done",
+            field="DATASET",
+            hint="run the same `dreamctl prepare` again",
+        )
 
 
 def command_on(context: Context, verb: str, folder: Path) -> str:

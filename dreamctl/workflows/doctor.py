@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from dreamctl import __version__, credentials, machine, paths, recipes
 from dreamctl.errors import DreamctlError
-from dreamctl.files import free_bytes
+from dreamctl.files import free_bytes, os_hint
 from dreamctl.settings import Settings, load_settings
 
 State = Literal["ok", "warn", "missing"]
@@ -85,8 +85,9 @@ def examine(project: Path, profile: str | None) -> Report:
 def _settings(project: Path, profile: str | None) -> tuple[Settings, Finding]:
     try:
         settings = load_settings(project, profile)
-    except DreamctlError as error:
-        return Settings(), Finding("settings", "warn", error.message, error.hint or "correct it")
+    except (DreamctlError, OSError) as error:
+        hint = error.hint if isinstance(error, DreamctlError) else os_hint(error)
+        return Settings(), Finding("settings", "warn", str(error), hint or "correct it")
     known = [name for name in (paths.user_file(), project / paths.PROJECT_FILE) if name.is_file()]
     return settings, Finding("settings", "ok", ", ".join(map(str, known)) or "defaults")
 
@@ -157,7 +158,9 @@ def _guarded(name: str, look: Callable[[], list[Finding]]) -> list[Finding]:
     try:
         return look()
     except DreamctlError as error:
-        return [Finding(name, "warn", error.message, error.hint)]
+        return [Finding(name, "warn", error.message, error.hint or "correct it")]
+    except OSError as error:  # a file that may not be read
+        return [Finding(name, "warn", str(error), os_hint(error) or "correct it")]
 
 
 def _tokens(project: Path) -> list[Finding]:

@@ -1,8 +1,9 @@
-"""Watch a run until it settles, and tell the reporter; Ctrl-C saves and stops it."""
+"""Watch a run until it settles and tell the reporter; stop it when the user asks."""
 
 from __future__ import annotations
 
 import time
+from typing import NoReturn
 
 from dreamctl.backends.base import Backend
 from dreamctl.context import Context
@@ -17,18 +18,12 @@ _SAVE_SECONDS = 120.0
 
 
 def follow(context: Context, backend: Backend, run: RunFolder, tail: EventTail) -> None:
-    """Return when the run has succeeded; `tail` says which events are news.
-
-    Raises RunFailed with the trainer's sentence, Interrupted after Ctrl-C, Terminated after SIGTERM.
-    """
-    try:
-        while run.alive():
-            backend.poll(run)
-            for event in tail.new():
-                report(context.reporter, event)
-            time.sleep(POLL_SECONDS)
-    except (KeyboardInterrupt, Terminated) as stop:
-        _stop(context, backend, run, stop)
+    """Return when the run has succeeded; `tail` says which events are news. Raises RunFailed with the reason."""
+    while run.alive():
+        backend.poll(run)
+        for event in tail.new():
+            report(context.reporter, event)
+        time.sleep(POLL_SECONDS)
     for event in tail.new():
         report(context.reporter, event)
     record_run(context, run)
@@ -67,9 +62,9 @@ def last_step(events: list[Event]) -> int:
     return next((int(event.fields["step"]) for event in reversed(events) if event.type == "step"), 0)
 
 
-def _stop(context: Context, backend: Backend, run: RunFolder, stop: BaseException) -> None:
-    """Let the trainer save; then end this command with 130 or 143."""
-    kind: type[DreamctlError] = Terminated if isinstance(stop, Terminated) else Interrupted
+def stop(context: Context, backend: Backend, run: RunFolder, signalled: BaseException) -> NoReturn:
+    """Let the trainer save; then end this command: raises Interrupted (Ctrl-C) or Terminated (SIGTERM)."""
+    kind: type[DreamctlError] = Terminated if isinstance(signalled, Terminated) else Interrupted
     again = f"dreamctl train --resume {run.id}"
     if not backend.interrupt(run):
         raise kind(f"no longer following run {run.id}, which goes on", hint=f"look at it: dreamctl status {run.id}")

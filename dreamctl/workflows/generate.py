@@ -173,9 +173,9 @@ def _draw(context: Context, plan: Plan, order: Order) -> Pictures:
         on_progress=lambda done, _: context.reporter.progress("drawing", done, total),
     )
     for seed, image in zip(plan.seeds, made, strict=True):
-        files.append(save_picture(image, folder, order.prompt, when, seed, {**parameters, "model": plan.version}))
+        files.append(save_picture(image, folder, plan.prompt, when, seed, {**parameters, "model": plan.version}))
         images.append(image)
     sheet = None
     if order.grid:
-        sheet = save_picture(grid(images), folder, f"grid {order.prompt}", when, plan.seeds[0], parameters)
+        sheet = save_picture(grid(images), folder, f"grid {plan.prompt}", when, plan.seeds[0], parameters)
     return Pictures(plan, files, sheet)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,16 +10,16 @@ from pathlib import Path
 
 from dreamctl import images, recipes
 from dreamctl.archive import pack_dataset
-from dreamctl.badpictures import UnusablePicture
 from dreamctl.context import Context
-from dreamctl.datasetfolder import MASKS, DatasetFolder
+from dreamctl.datasetfolder import DatasetFolder
 from dreamctl.domain.dataset import Dataset, Picture, Skipped
 from dreamctl.errors import DreamctlError, Interrupted, InvalidInput, NotFound, Terminated
 from dreamctl.parallel import spread
-from dreamctl.sources import Found, Source, clean_stem, find, output_names
+from dreamctl.sources import Found, find, output_names
 from dreamctl.staging import Stage
-from dreamctl.workflows.datasets import command_on, default_folder, locked_dataset
+from dreamctl.workflows.datasets import check_not_interrupted, command_on, default_folder, locked_dataset
 from dreamctl.workflows.earlier import Earlier, look_up, manifest_of
+from dreamctl.workflows.making import Job, make
 
 DEFAULT_SIZE = 512
 FEW_PICTURES = 5
@@ -45,24 +44,6 @@ class PrepareReport:
     digest: str
     zip: Path | None
     next: str
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One picture to make, in whatever process. `stem` is the output's name without suffix."""
-
-    source: Source
-    stem: str
-    rules: images.Rules
-    stage: Stage
-
-    @property
-    def file(self) -> str:
-        return f"{self.stem}.jpg"
-
-    @property
-    def mask(self) -> str:
-        return f"{MASKS}/{self.stem}.png"
 
 
 def prepare(
@@ -103,6 +84,7 @@ def prepare(
 
 def prepare_on_the_way(context: Context, source: Path, size: int) -> DatasetFolder:
     """Plain pictures given to `train`: prepare them into the project's dataset folder, and say how to do it alone."""
+    check_not_interrupted(source)
     report = prepare(context, [source], size=size)
     command = f"dreamctl prepare {shlex.quote(str(source))} --size {size}"
     context.reporter.note(f"prepared {_count(len(report.pictures), 'picture')} into {report.dataset}, as `{command}`")
@@ -169,11 +151,11 @@ def _prepare(
 # making
 
 
-def _jobs(stage: Stage, found: Found, rules: images.Rules, earlier: Earlier, before: Dataset | None) -> list[_Job]:
+def _jobs(stage: Stage, found: Found, rules: images.Rules, earlier: Earlier, before: Dataset | None) -> list[Job]:
     """What is to be made. Raises InvalidInput before anything is, where an output would replace a foreign file."""
     names = output_names(found.sources, earlier.names)
     jobs = [
-        _Job(source, names[source.name], rules, stage) for source in found.sources if source.name not in earlier.kept
+        Job(source, names[source.name], rules, stage) for source in found.sources if source.name not in earlier.kept
     ]
     ours = {file for old in before.pictures for file in (old.file, old.mask)} if before else set()
     for job in jobs:
@@ -187,45 +169,16 @@ def _jobs(stage: Stage, found: Found, rules: images.Rules, earlier: Earlier, bef
     return jobs
 
 
-def _make_all(
-    context: Context, jobs: Sequence[_Job], skipped: Sequence[Skipped]
-) -> tuple[list[Picture], list[Skipped]]:
+def _make_all(context: Context, jobs: Sequence[Job], skipped: Sequence[Skipped]) -> tuple[list[Picture], list[Skipped]]:
     made: list[Picture] = []
     bad = list(skipped)
-    for done, outcome in enumerate(spread(_make, jobs), 1):
+    for done, outcome in enumerate(spread(make, jobs), 1):
         if isinstance(outcome, Picture):
             made.append(outcome)
         else:
             bad.append(outcome)
         context.reporter.progress("prepare", done, len(jobs))
     return sorted(made, key=lambda picture: picture.file), sorted(bad, key=lambda item: item.source)
-
-
-def _make(job: _Job) -> Picture | Skipped:
-    """Make one picture into the stage. Raises DreamctlError where it cannot be written; a bad source is no error."""
-    try:
-        data = images.read_bytes(job.source.path)
-        source_sha256, rules = hashlib.sha256(data).hexdigest(), str(job.rules)
-        if staged := job.stage.find(job.file, job.source.name, source_sha256, rules):
-            return staged
-        fitted = images.fit(data, job.rules, job.source.path.suffix)
-    except UnusablePicture as error:
-        return Skipped(source=job.source.name, reason=error.message, advice=error.hint or "")
-    renamed = job.stem.startswith(f"{clean_stem(job.source.path.stem)}-")
-    note = (f"is stored as {job.file}, since another picture has its name",) if renamed else ()
-    picture = Picture(
-        file=job.file,
-        sha256=hashlib.sha256(fitted.jpeg).hexdigest(),
-        width=job.rules.size,
-        height=job.rules.size,
-        source=job.source.name,
-        source_sha256=source_sha256,
-        box=fitted.box,
-        mask=job.mask if fitted.mask else None,
-        warnings=(*note, *fitted.warnings),
-    )
-    job.stage.put(picture, fitted.jpeg, fitted.mask, rules)
-    return picture
 
 
 # checking and telling

@@ -13,13 +13,14 @@ from dreamctl.domain.concept import CATEGORY_EXAMPLES, Concept, Kind
 from dreamctl.domain.identifiers import first_free
 from dreamctl.domain.recipe import Base, Recipe, parse_assignment
 from dreamctl.domain.run import RunRecord, State, Target, run_key
-from dreamctl.errors import DreamctlError, InvalidInput, NotFound
+from dreamctl.errors import DreamctlError, InvalidInput, NotFound, Terminated
 from dreamctl.families.base import ResolvedBase
 from dreamctl.families.sources import resolve_base
 from dreamctl.registry import Version
 from dreamctl.runfolder import EventTail, RunFolder, create_run, new_run_id, now
-from dreamctl.workflows.follow import follow
+from dreamctl.workflows.follow import follow, stop
 from dreamctl.workflows.harvest import harvest, record_run
+from dreamctl.workflows.notice import tell_notice
 from dreamctl.workflows.prepare import prepare_on_the_way
 from dreamctl.workflows.runs import find_run
 
@@ -226,17 +227,20 @@ def _go_on(context: Context, run: RunFolder, detach: bool) -> Taught:
         return _of_run(context, run, State.succeeded, before=True)
     tail = EventTail(run.events_file)
     old = tail.new()
-    if run.alive():
-        context.reporter.note(f"run {run.id} is at work already: following it")
-    else:
-        if old:
-            context.reporter.note(f"going on with run {run.id} from its last checkpoint")
-        remote_id = backend.submit(run)
-        context.registry.set_remote_id(run.id, remote_id)
-    record_run(context, run)
-    if detach:
-        return _of_run(context, run, State.running)
-    follow(context, backend, run, tail)
+    try:
+        if run.alive():
+            context.reporter.note(f"run {run.id} is at work already: following it")
+        else:
+            tell_notice(context.reporter, run.recipe().base.source)
+            if old:
+                context.reporter.note(f"going on with run {run.id}")
+            context.registry.set_remote_id(run.id, backend.submit(run))
+        record_run(context, run)
+        if detach:
+            return _of_run(context, run, State.running)
+        follow(context, backend, run, tail)
+    except (KeyboardInterrupt, Terminated) as signalled:
+        stop(context, backend, run, signalled)
     backend.fetch(run)
     return _of_run(context, run, State.succeeded)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
+import contextlib
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from dreamctl.archive import pack_dataset
 from dreamctl.context import Context
 from dreamctl.files import sha256_file
 from dreamctl.storage.base import content_key
-from dreamctl.workflows.datasets import chosen_dataset
+from dreamctl.workflows.datasets import chosen_dataset, locked_dataset, path_key
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,8 @@ def upload(context: Context, dataset: Path | None = None, to: str | None = None)
     """
     storage = context.storage(to)
     folder = chosen_dataset(context, dataset)
-    scratch = paths.cache_dir()
-    scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="upload-", dir=scratch) as temporary:
-        archive = pack_dataset(folder, Path(temporary) / f"{folder.path.name}.zip")
+    with locked_dataset(context, folder.path), _scratch(folder.path) as scratch:
+        archive = pack_dataset(folder, scratch / f"{folder.path.name}.zip")
         sha256, size = sha256_file(archive), archive.stat().st_size
         key = content_key("datasets", sha256, archive.name)
         stored = storage.head(key)
@@ -46,3 +46,15 @@ def upload(context: Context, dataset: Path | None = None, to: str | None = None)
             context.reporter.note(f"uploading {archive.name}, {size} bytes")
             storage.put(key, archive, sha256)
     return UploadReport(folder.path, storage.url(key), key, sha256, size, there)
+
+
+@contextlib.contextmanager
+def _scratch(dataset: Path) -> Iterator[Path]:
+    """An empty folder for the archive, always the same for a dataset, so that a killed upload leaves one at most."""
+    folder = paths.cache_dir() / "uploads" / path_key(dataset)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -14,9 +14,9 @@ from dreamctl import paths
 from dreamctl.domain.base import explain as explained
 from dreamctl.domain.recipe import Recipe
 from dreamctl.errors import DreamctlError, NotFound, did_you_mean
+from dreamctl.files import read_toml
 from dreamctl.profiles import Profile, shipped_profiles, user_file_problems
 from dreamctl.recipes import load_table
-from dreamctl.runfolder import read_toml
 from dreamctl.settings import KEYS, Dotenv, NamedProfile, ProjectFile, table_problems
 from dreamctl.workflows.explain import NAMES
 

@@ -22,7 +22,7 @@ def test_the_smallest_recipe_is_complete() -> None:
     [
         ({"training": {"stepz": 3}}, "training.stepz", r"unknown key 'training.stepz' \(did you mean 'steps'\?\)"),
         ({"trainig": {}}, "trainig", r"unknown key 'trainig' \(did you mean 'training'\?\)"),
-        ({"training": {"resolution": 100}}, "training.resolution", "resolution = 100: must be a multiple of 8"),
+        ({"training": {"resolution": 100}}, "training.resolution", "resolution = 100: .*multiple of 8"),
         ({"training": {"steps": "many"}}, "training.steps", "steps = 'many'"),
         ({"method": {"name": "lokr"}}, "method.name", "'lora' or 'full'"),
         ({"prompt": "a photo of {category}"}, None, "{identifier} is missing"),

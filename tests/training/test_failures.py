@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from dreamctl.domain.run import State
+from dreamctl.files import free_bytes
 from dreamctl.runfolder import RunFolder
 from tests.training.school import (
     FULL,
@@ -105,12 +106,15 @@ def test_a_failed_run_can_be_started_again(tmp_path: Path, tiny: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 3 MB; needs root."""
+    """A file system of 6 MB; needs root."""
     place = tmp_path / "disk"
     place.mkdir()
-    mounted = os.geteuid() == 0 and not subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)], check=False, capture_output=True
-    ).returncode
+    mounted = (
+        os.geteuid() == 0
+        and not subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(place)], check=False, capture_output=True
+        ).returncode
+    )
     if not mounted:
         pytest.skip("mounting a small file system needs root")
     yield place
@@ -118,9 +122,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk(small_disk: Path, tiny: Path) -> None:
-    """A checkpoint (0.8 MB of weights and 1.6 MB of optimizer) fits beside nothing else."""
+    """A checkpoint (0.8 MB of weights and 1.6 MB of optimizer) does not fit."""
     run = make_run(small_disk, tiny, FULL, BARE)
-    (small_disk / "ballast").write_bytes(bytes(2_000_000))
+    (small_disk / "ballast").write_bytes(bytes(free_bytes(small_disk) - 1_500_000))
     assert teach(run) == 1
     assert "no space left on device" in failure(run)
     assert "free some space" in last_state(run)["hint"]

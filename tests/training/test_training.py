@@ -53,9 +53,9 @@ def test_lora_with_text_encoder_is_read_by_diffusers(tmp_path: Path, tiny_v: Pat
     assert teach(run) == 0
     check_taught(run, tiny_v, text_too=True)
     model = run.model_file()
-    assert model and model.format == "peft" and [item.file for item in model.files] == [
-        "pytorch_lora_weights.safetensors"
-    ]
+    assert (
+        model and model.format == "peft" and [item.file for item in model.files] == ["pytorch_lora_weights.safetensors"]
+    )
     with safe_open(run.model / "pytorch_lora_weights.safetensors", "pt") as file:
         names = list(file.keys())
         assert '"unet.lora_alpha": 8.0' in file.metadata()["lora_adapter_metadata"]
@@ -97,7 +97,9 @@ def test_every_knob_at_once(tmp_path: Path, tiny: Path) -> None:
 
 
 def test_a_finished_run_is_left_alone(tmp_path: Path, tiny: Path) -> None:
-    run = make_run(tmp_path, tiny, LORA, {"training": {"steps": 1}, "prior": {"pictures": 0}, "samples": {"prompts": []}})
+    run = make_run(
+        tmp_path, tiny, LORA, {"training": {"steps": 1}, "prior": {"pictures": 0}, "samples": {"prompts": []}}
+    )
     assert teach(run) == 0
     events = run.events()
     assert teach(run) == 0

@@ -5,6 +5,7 @@ It does not know how the parts were trained.
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -44,8 +45,19 @@ def export_to(work: Path, folder: Path) -> int:
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
     pipeline.save_pretrained(fresh, safe_serialization=True)
+    for name in ("vocab.json", "merges.txt"):  # for programs that do not read tokenizer.json
+        shutil.copyfile(work / "tokenizer" / name, fresh / "tokenizer" / name)
+    _forget_origin(fresh)
     if folder.exists():
         folder.rename(old)
     fresh.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
     return steps
+
+
+def _forget_origin(folder: Path) -> None:
+    """Removes from the configurations the path of the work folder, which diffusers writes into them."""
+    for path in folder.rglob("*.json"):
+        settings = json.loads(path.read_text())
+        if settings.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")

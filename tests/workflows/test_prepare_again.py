@@ -1,0 +1,209 @@
+"""Prepare run again does only what changed; killed anywhere, it leaves nothing half-true."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from dreamctl.context import Context
+from dreamctl.datasetfolder import DatasetFolder
+from dreamctl.errors import DreamctlError, InvalidInput
+from dreamctl.files import sha256_file
+from tests.fakes import Recorder
+from tests.workflows.preparing import SIZE, picture, run, snapshot
+
+
+@pytest.fixture
+def reporter() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def context(reporter: Recorder) -> Context:
+    """A context without a base model: preparing needs no torch."""
+    return Context.open(None, {}, reporter)
+
+
+@pytest.fixture
+def original(user: Path) -> Path:
+    for number in range(5):
+        picture(user / "original" / f"p{number}.png", number)
+    return user / "original"
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+# again
+
+
+def test_run_twice_does_nothing_the_second_time(context: Context, original: Path) -> None:
+    first = run(context, original)
+    before = times(first.dataset)
+    second = run(context, original)
+    assert (second.made, second.kept, second.digest) == ((), first.made, first.digest)
+    after = times(first.dataset)
+    assert {path: time for path, time in after.items() if path != str(first.dataset)} == {
+        path: time for path, time in before.items() if path != str(first.dataset)
+    }
+
+
+def test_only_what_changed_is_made_again(context: Context, original: Path) -> None:
+    run(context, original)
+    picture(original / "p1.png", 200)
+    (original / "p2.png").unlink()
+    picture(original / "p9.png", 9)
+    report = run(context, original)
+    assert (report.made, report.removed) == (("p1.jpg", "p9.jpg"), ("p2.jpg",))
+    assert report.kept == ("p0.jpg", "p3.jpg", "p4.jpg")
+    assert not (report.dataset / "p2.jpg").exists() and not (report.dataset / "masks" / "p2.png").exists()
+    shutil.rmtree(report.dataset)
+    assert run(context, original).digest == report.digest
+
+
+def test_other_settings_make_everything_again(context: Context, original: Path) -> None:
+    run(context, original)
+    assert len(run(context, original, size=128).made) == 5
+    assert len(run(context, original, size=128, background="black").made) == 5
+    square = [picture(original / f"p{number}.png", number, (90, 90)) for number in range(5)]
+    assert len(run(context, *square[0].parents[:1], size=128, background="black").made) == 5
+    assert not Path("processed/masks").exists()
+
+
+def test_a_renamed_source_keeps_its_output_and_its_caption(context: Context, original: Path) -> None:
+    run(context, original)
+    DatasetFolder(Path("processed")).write_caption("p0.jpg", "mine")
+    (original / "p0.png").rename(original / "best.png")
+    report = run(context, original)
+    assert report.made == () and report.removed == ()
+    assert [item.file for item in report.pictures if item.source == "original/best.png"] == ["p0.jpg"]
+    assert DatasetFolder(report.dataset).captions()["p0.jpg"] == "mine"
+
+
+def test_lost_and_damaged_outputs_are_made_again_and_retouched_ones_stay(context: Context, original: Path) -> None:
+    first = run(context, original)
+    (first.dataset / "p0.jpg").unlink()
+    (first.dataset / "p1.jpg").write_bytes(b"damaged")
+    Image.new("RGB", (SIZE, SIZE), "pink").save(first.dataset / "p2.jpg")
+    report = run(context, original)
+    assert report.made == ("p0.jpg", "p1.jpg")
+    assert any("p2.jpg was edited: kept" in text for text in report.warnings)
+    assert run(context, original).warnings == ()
+    assert DatasetFolder(report.dataset).manifest().pictures[2].sha256 == sha256_file(report.dataset / "p2.jpg")
+
+
+def test_another_subject_is_refused(context: Context, original: Path, user: Path) -> None:
+    first = run(context, original)
+    before = snapshot(first.dataset)
+    for number in range(5):
+        picture(user / "rex" / f"p{number}.png", number + 100)
+    with pytest.raises(InvalidInput, match="holds 5 pictures of something else") as raised:
+        run(context, user / "rex")
+    assert "--out other" in str(raised.value.hint)
+    shutil.copy(original / "p0.png", user / "rex")  # one picture in common: still not the same folder
+    with pytest.raises(InvalidInput, match="also holds 4 pictures"):
+        run(context, user / "rex")
+    assert snapshot(first.dataset) == before
+    assert len(run(context, original, user / "rex").pictures) == 10
+
+
+def test_a_folder_of_the_user_s_own_pictures_is_not_overwritten(context: Context, original: Path, user: Path) -> None:
+    mine = picture(user / "processed" / "p3.jpg", 99)
+    before = mine.read_bytes()
+    with pytest.raises(InvalidInput, match="was not made by prepare"):
+        run(context, original)
+    assert mine.read_bytes() == before and os.listdir(mine.parent) == ["p3.jpg"]
+
+
+def test_a_corrupt_manifest_says_the_way_out(context: Context, original: Path) -> None:
+    run(context, original)
+    Path("processed/dataset.json").write_text("{")
+    with pytest.raises(DreamctlError, match="not valid JSON") as raised:
+        run(context, original)
+    assert "--out" in str(raised.value.hint)
+
+
+# death
+
+
+def die_at(count: int, action: Callable[[], object]) -> bool:
+    """Do `action` in a forked process that dies, as by kill -9, before its `count`-th change to the disk."""
+
+    def child() -> None:
+        left = count
+
+        def hook(event: str, arguments: tuple[object, ...]) -> None:
+            nonlocal left
+            writes = event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")
+            if writes or event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree"):
+                left -= 1
+                if left == 0:
+                    os._exit(9)
+
+        sys.addaudithook(hook)
+        action()
+        os._exit(0)
+
+    process = get_context("fork").Process(target=child)
+    process.start()
+    process.join()
+    assert process.exitcode in (0, 9)
+    return process.exitcode == 9
+
+
+def assert_true(folder: Path) -> None:
+    """The folder is no dataset, or every file is the one that `dataset.json` tells."""
+    if not (folder / "dataset.json").exists():
+        return
+    manifest = json.loads((folder / "dataset.json").read_text())
+    for item in manifest["pictures"]:
+        assert sha256_file(folder / item["file"]) == item["sha256"]
+        assert "mask" not in item or (folder / item["mask"]).is_file()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
+def test_dead_before_any_change_to_the_disk_nothing_is_half_true_and_the_next_run_ends_the_same(
+    context: Context, user: Path
+) -> None:
+    old = user / "old"
+    for number in range(2):
+        picture(old / f"p{number}.png", number)
+    (old / "p0.txt").write_text("on a beach")
+    start = run(context, old, out=user / "start").dataset
+    # Everything changes: a new size, a changed, a lost and a new source.
+    (old / "p1.png").unlink()
+    picture(old / "p2.png", 2)
+    shutil.copytree(start, user / "wanted")
+    wanted = snapshot(run(context, old, out=user / "wanted", size=80).dataset)
+    target, count = user / "target", 0
+    while True:
+        count += 1
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(start, target)
+        died = die_at(count, lambda: run(context, old, out=target, size=80))
+        assert_true(target)
+        run(context, old, out=target, size=80)
+        assert snapshot(target) == wanted, f"after death at change {count}"
+        if not died:
+            break
+    assert count > 20
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
+def test_what_was_made_before_death_is_not_made_again(context: Context, original: Path, user: Path) -> None:
+    assert die_at(30, lambda: run(context, original))
+    stage = user / "processed" / ".prepare"
+    before = {path.stem: (stage / path.stem).stat().st_ino for path in stage.glob("records/*.jpg.json")}
+    assert before
+    report = run(context, original)
+    after = {path.name: path.stat().st_ino for path in report.dataset.glob("*.jpg")}
+    assert {name: inode for name, inode in after.items() if name in before} == before
