@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for_connection
@@ -24,7 +24,7 @@ _AHEAD = 4
 _KILLED = "the memory may have run out: close other programs, then run the same command again"
 
 
-def spread(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+def spread(function: Callable[[Item], Result], items: Sequence[Item]) -> Generator[Result, None, None]:
     """The results of `function` over `items`, as they come; on all cores where there are more than eight items.
 
     `function` and the items must be picklable. Only a few items a core are under way at a time.

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+from dreamctl.errors import DreamctlError
 from dreamctl.images import read_picture
 
 _BATCH = 32
@@ -19,11 +20,20 @@ class BuiltinCaptioner:
     name = "builtin"
 
     def caption(self, pictures: Sequence[Path]) -> Iterator[str]:
-        """A phrase such as "on a beach" for each picture, "" where the reader is not sure. Raises UnusablePicture."""
-        from dreamctl.builtin.reader import Reader
-        from dreamctl.builtin.world import scene_phrase
+        """A phrase such as "on a beach" for each picture, "" where the reader is not sure.
 
-        reader = Reader.load()
+        Raises UnusablePicture, and DreamctlError where torch is not installed.
+        """
+        try:
+            from dreamctl.builtin.reader import Reader
+            from dreamctl.builtin.world import scene_phrase
+
+            reader = Reader.load()
+        except ImportError as error:
+            raise DreamctlError(
+                f"the built-in captioner needs the package {error.name!r}",
+                hint='install it: pip install "dreamctl[local]"; or choose --captioner template',
+            ) from error
         rest = iter(pictures)
         while batch := list(islice(rest, _BATCH)):
             for reading in reader.read([read_picture(path) for path in batch]):

@@ -19,7 +19,7 @@ COMMANDS = (
     ("dreamctl", "caption"),
     ("dreamctl", "train", "--identifier", "sks", "--category", "person"),
     ("dreamctl", "generate", "a photo of sks person, on a beach", "-n", "4", "--seed", "1", "--grid"),
-    ("dreamctl", "generate", "a photo of sks person, in the snow", "-n", "4", "--seed", "1", "--grid"),
+    ("dreamctl", "generate", "a photo of sks person, at night", "-n", "4", "--seed", "1", "--grid"),
     ("dreamctl", "identifiers"),
 )
 

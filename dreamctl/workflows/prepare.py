@@ -172,12 +172,13 @@ def _jobs(stage: Stage, found: Found, rules: images.Rules, earlier: Earlier, bef
 def _make_all(context: Context, jobs: Sequence[Job], skipped: Sequence[Skipped]) -> tuple[list[Picture], list[Skipped]]:
     made: list[Picture] = []
     bad = list(skipped)
-    for done, outcome in enumerate(spread(make, jobs), 1):
-        if isinstance(outcome, Picture):
-            made.append(outcome)
-        else:
-            bad.append(outcome)
-        context.reporter.progress("prepare", done, len(jobs))
+    with contextlib.closing(spread(make, jobs)) as outcomes:  # closed: no process writes on after an error
+        for done, outcome in enumerate(outcomes, 1):
+            if isinstance(outcome, Picture):
+                made.append(outcome)
+            else:
+                bad.append(outcome)
+            context.reporter.progress("prepare", done, len(jobs))
     return sorted(made, key=lambda picture: picture.file), sorted(bad, key=lambda item: item.source)
 
 
@@ -206,7 +207,8 @@ def _check_usable(skipped: Sequence[Skipped], usable: int, strict: bool) -> None
 
 def _tell_skipped(context: Context, skipped: Sequence[Skipped]) -> None:
     for item in skipped:
-        context.reporter.warn(f"{item.source} {item.reason}: skipped ({item.advice or 'see above'})")
+        advice = f" ({item.advice})" if item.advice else ""
+        context.reporter.warn(f"{item.source} {item.reason}: skipped{advice}")
 
 
 def _travelling_captions(

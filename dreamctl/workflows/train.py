@@ -18,6 +18,7 @@ from dreamctl.families.base import ResolvedBase
 from dreamctl.families.sources import resolve_base
 from dreamctl.registry import Version
 from dreamctl.runfolder import EventTail, RunFolder, create_run, new_run_id, now
+from dreamctl.workflows.datasets import check_not_interrupted
 from dreamctl.workflows.follow import follow, stop
 from dreamctl.workflows.harvest import harvest, record_run
 from dreamctl.workflows.notice import tell_notice
@@ -137,6 +138,7 @@ def _absolute(source: str) -> str:
 def _dataset(context: Context, wanted: Path | None, recipe: Recipe) -> DatasetFolder:
     size = recipe.training.resolution
     path = (wanted or context.project / context.settings.dataset).absolute()
+    check_not_interrupted(path)
     if not path.exists():
         hint = "prepare one: dreamctl prepare ./original" if wanted is None else "check the path"
         raise NotFound(f"no dataset at {path}", field="DATASET", hint=hint)

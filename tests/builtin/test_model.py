@@ -54,7 +54,7 @@ def test_the_pipeline_is_a_standard_one_and_makes_a_picture() -> None:
     import torch
     from diffusers import StableDiffusionPipeline
 
-    pipeline = StableDiffusionPipeline.from_pretrained(MODEL_DIR, torch_dtype=torch.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(MODEL_DIR, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     assert pipeline.vae_scale_factor == 8
     assert pipeline.unet.config.in_channels == 4

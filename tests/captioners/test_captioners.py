@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from dreamctl.captioners.base import Captioner
 from dreamctl.captioners.builtin import BuiltinCaptioner
 from dreamctl.captioners.none import NoCaptioner
 from dreamctl.captioners.template import TemplateCaptioner, words
-from dreamctl.errors import InvalidInput
+from dreamctl.errors import DreamctlError, InvalidInput
 
 
 @pytest.fixture
@@ -52,6 +53,17 @@ def test_a_template_with_an_unknown_field_is_refused(template: str, pictures: li
 
 def test_no_captioner_says_nothing(pictures: list[Path]) -> None:
     assert list(NoCaptioner().caption(pictures)) == ["", "", ""]
+
+
+def test_without_torch_the_built_in_captioner_says_what_to_install(
+    pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "torch" or name == "safetensors.torch"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(DreamctlError, match="'torch'") as raised:
+        list(BuiltinCaptioner().caption(pictures))
+    assert "dreamctl[local]" in str(raised.value.hint)
 
 
 def test_the_built_in_captioner_names_the_scene_of_a_drawing(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 
 import pytest
 
@@ -19,13 +20,15 @@ def sink(mode: module.Mode) -> tuple[Output, io.StringIO, io.StringIO]:
 
 
 def test_each_mode_writes_its_own_result() -> None:
-    for mode, expected in (("text", "hello\n"), ("quiet", "1\n2\n")):
-        output, out, err = sink(mode)  # type: ignore[arg-type]
-        output.emit({"x": 1}, "hello", ["1", "2"])
-        assert (out.getvalue(), err.getvalue()) == (expected, "")
-    output, out, _ = sink("json")
-    output.emit({"x": 1}, "hello", ["1"])
-    assert json.loads(out.getvalue()) == {"schema": 1, "x": 1}
+    output, out, err = sink("text")
+    output.emit({"x": 1}, "hello", ["1", "2"])
+    assert (out.getvalue(), err.getvalue()) == ("hello\n", "")
+    output, out, err = sink("quiet")
+    output.emit({"x": 1}, "hello", ["1", "2"])
+    assert (out.getvalue(), err.getvalue()) == ("1\n2\n", "")
+    output, out, err = sink("json")
+    output.emit({"x": 1}, "hello", ["1", "2"])
+    assert (json.loads(out.getvalue()), err.getvalue()) == ({"schema": 1, "x": 1}, "")
 
 
 def test_a_piped_table_cuts_nothing_off() -> None:
@@ -36,7 +39,7 @@ def test_a_piped_table_cuts_nothing_off() -> None:
 
 def test_off_a_terminal_long_work_beats_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     output, out, err = sink("text")
     for step in range(1, 200):
         now[0] += 1
@@ -46,13 +49,13 @@ def test_off_a_terminal_long_work_beats_once_a_minute(monkeypatch: pytest.Monkey
     assert out.getvalue() == ""
 
 
-def test_quiet_and_json_keep_stdout_clean() -> None:
-    for mode in ("quiet", "json"):
-        output, out, err = sink(mode)  # type: ignore[arg-type]
-        output.note("note")
-        output.warn("beware")
-        assert out.getvalue() == ""
-        assert "warning: beware" in err.getvalue()
+@pytest.mark.parametrize("mode", ["quiet", "json"])
+def test_quiet_and_json_keep_stdout_clean(mode: module.Mode) -> None:
+    output, out, err = sink(mode)
+    output.note("note")
+    output.warn("beware")
+    assert out.getvalue() == ""
+    assert "warning: beware" in err.getvalue()
 
 
 def test_nobody_is_asked_off_a_terminal() -> None:

@@ -200,7 +200,6 @@ def test_after_kill_9_the_next_run_ends_as_an_undisturbed_one(heap: Path, tmp_pa
 
 
 @pytest.mark.soak
-@pytest.mark.skipif(not os.environ.get("DREAMCTL_TEST_SOAK"), reason="make soak")
 def test_after_fifty_kills(heap: Path, tmp_path: Path) -> None:
     kills(heap, tmp_path, 50)
 
@@ -221,6 +220,14 @@ def test_a_killed_parent_leaves_no_worker_behind(heap: Path, tmp_path: Path) -> 
     while in_session(group) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not in_session(group)
+
+
+def test_two_at_once_follow_each_other(heap: Path, tmp_path: Path) -> None:
+    command = [*PREPARE, str(heap), "--out", str(tmp_path / "data"), "--size", "256", "--json"]
+    pair = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    reports = [json.loads(child.communicate(timeout=60)[0]) for child in pair]
+    assert sorted(len(report["made"]) for report in reports) == [0, 9]
+    assert reports[0]["digest"] == reports[1]["digest"]
 
 
 def in_session(session: int) -> set[int]:

@@ -170,10 +170,8 @@ def assert_true(folder: Path) -> None:
         assert "mask" not in item or (folder / item["mask"]).is_file()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
-def test_dead_before_any_change_to_the_disk_nothing_is_half_true_and_the_next_run_ends_the_same(
-    context: Context, user: Path
-) -> None:
+def deaths(context: Context, user: Path, step: int) -> None:
+    """Die before every `step`-th change to the disk: nothing is half-true, and the next run ends as if undisturbed."""
     old = user / "old"
     for number in range(2):
         picture(old / f"p{number}.png", number)
@@ -184,9 +182,9 @@ def test_dead_before_any_change_to_the_disk_nothing_is_half_true_and_the_next_ru
     picture(old / "p2.png", 2)
     shutil.copytree(start, user / "wanted")
     wanted = snapshot(run(context, old, out=user / "wanted", size=80).dataset)
-    target, count = user / "target", 0
+    target, count = user / "target", 1 - step
     while True:
-        count += 1
+        count += step
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(start, target)
         died = die_at(count, lambda: run(context, old, out=target, size=80))
@@ -196,6 +194,17 @@ def test_dead_before_any_change_to_the_disk_nothing_is_half_true_and_the_next_ru
         if not died:
             break
     assert count > 20
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
+def test_dead_before_a_change_to_the_disk(context: Context, user: Path) -> None:
+    deaths(context, user, step=4)
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
+def test_dead_before_any_change_to_the_disk(context: Context, user: Path) -> None:
+    deaths(context, user, step=1)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
