@@ -308,10 +308,13 @@ class Registry:
 
 
 def find_version(versions: list[Version], name: str) -> Version:
-    """The newest version that `sks` or `sks@2` names. Raises NotFound with the nearest identifier."""
+    """The version that `sks` (the newest), `sks@2` or a run's id names.
+
+    Raises NotFound with the nearest identifier, InvalidInput where versions on several bases share the name.
+    """
     identifier, _, number = name.partition("@")
     key = identifier_key(identifier)
-    found = [item for item in versions if identifier_key(item.identifier) == key]
+    found = [item for item in versions if identifier_key(item.identifier) == key or item.run_id == name]
     if not found:
         known = {item.identifier for item in versions}
         raise NotFound(
@@ -319,11 +322,15 @@ def find_version(versions: list[Version], name: str) -> Version:
             field="identifier",
             hint=did_you_mean(identifier, known) if known else "teach one with `dreamctl train`",
         )
-    if number:
-        found = [item for item in found if str(item.number) == number]
-        if not found:
-            raise NotFound(f"no version {name!r}", hint="`dreamctl identifiers` lists them")
-    return found[-1]
+    if not number:
+        return found[-1]
+    found = [item for item in found if str(item.number) == number]
+    if not found:
+        raise NotFound(f"no version {name!r}", hint="`dreamctl identifiers` lists them")
+    if len(found) > 1:
+        runs = ", ".join(item.run_id for item in found)
+        raise InvalidInput(f"{name!r} is there on {len(found)} bases", hint=f"name the run instead: {runs}")
+    return found[0]
 
 
 _RUNS = "SELECT runs.*, concepts.identifier, concepts.category FROM runs JOIN concepts ON concepts.id = runs.concept"

@@ -80,6 +80,11 @@ def test_a_version_is_found_by_name(registry: Registry) -> None:
     taught(registry, 2)
     assert find_version(registry.versions(), "sks").number == 2
     assert find_version(registry.versions(), "sks@1").number == 1
+    taught(registry, 3, base_digest="other")
+    with pytest.raises(InvalidInput, match="'sks@1' is there on 2 bases") as twice:
+        find_version(registry.versions(), "sks@1")
+    assert record(3).id in (twice.value.hint or "")
+    assert find_version(registry.versions(), record(3).id).base_digest == "other"
     with pytest.raises(NotFound, match="no version 'sks@7'"):
         find_version(registry.versions(), "sks@7")
     with pytest.raises(NotFound, match="no model version of 'skz'") as raised:

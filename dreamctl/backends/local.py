@@ -98,18 +98,14 @@ class LocalBackend:
     def _command(self) -> list[str]:
         if self._settings.processes == 1:
             return [sys.executable, "-m", "dreamctl.training"]
-        launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1"]
-        launch += [
-            "--num_processes",
-            str(self._settings.processes),
-            "--dynamo_backend",
-            "no",
-            "--mixed_precision",
-            "no",
-        ]
-        device = self._settings.device
-        launch += ["--cpu"] if device == "cpu" or (device is None and not ask_driver()) else []
-        return [*launch, "-m", "dreamctl.training"]
+        count, device = str(self._settings.processes), self._settings.device
+        if device == "cpu" or (device is None and not ask_driver()):
+            # On CPUs `accelerate launch` wants MPI, and without it starts one process in silence (accelerate 1.15).
+            launch = ["torch.distributed.run", "--standalone", "--nproc_per_node", count]
+        else:
+            launch = ["accelerate.commands.launch", "--num_machines", "1", "--num_processes", count]
+            launch += ["--dynamo_backend", "no", "--mixed_precision", "no"]
+        return [sys.executable, "-m", *launch, "-m", "dreamctl.training"]
 
     def _environment(self) -> dict[str, str]:
         """This process's environment, the user's own folders, and what the settings say about device and hub."""

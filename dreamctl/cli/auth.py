@@ -14,7 +14,7 @@ Provider = Annotated[str, typer.Argument(metavar="PROVIDER", help="huggingface, 
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(no_args_is_help=True, help="Tokens of providers: store, show where they come from, forget.")
+    group = typer.Typer(no_args_is_help=True, help="Store, check and forget tokens of providers.")
     app.add_typer(group, name="auth")
     for name, function in (("login", login), ("status", status), ("logout", logout)):
         command(group, name)(function)

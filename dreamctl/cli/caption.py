@@ -30,7 +30,9 @@ def caption(
     suffix: Annotated[str, typer.Option(help="Words after each new caption.")] = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace captions that are there.")] = False,
 ) -> None:
-    """Describe what is in the pictures besides the subject, in a .txt file beside each.
+    """Describe what else is in the pictures.
+
+    The caption, a .txt file beside each picture, names everything but the subject.
 
     Captions that are there stay. The subject's identifier is not written: training adds it.
     """

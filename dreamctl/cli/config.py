@@ -12,7 +12,7 @@ from dreamctl.cli.output import Table
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(no_args_is_help=True, help="Settings: look at them, change them, check them.")
+    group = typer.Typer(no_args_is_help=True, help="Show, change and check settings.")
     app.add_typer(group, name="config")
     for name, function in (
         ("init", init),

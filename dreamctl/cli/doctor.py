@@ -13,7 +13,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(session: Session) -> None:
-    """What is installed, what this computer has, and what works here."""
+    """Say what works on this computer, and what does not."""
     from dreamctl import paths
     from dreamctl.workflows.doctor import examine
 

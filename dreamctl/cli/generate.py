@@ -28,7 +28,7 @@ def generate(
     negative: Annotated[str, typer.Option(help="What should not be in the picture.")] = "",
     out: Annotated[Path | None, typer.Option(help="Folder for the pictures.")] = None,
     target: Annotated[str | None, typer.Option(help="pretrained or private; by default what the prompt needs.")] = None,
-    model: Annotated[str | None, typer.Option(help="This model version, whatever the prompt names: sks@2.")] = None,
+    model: Annotated[str | None, typer.Option(help="This version, whatever the prompt names: sks@2 or a run.")] = None,
     base_model: Annotated[str | None, typer.Option(help="Base model for a prompt without identifier.")] = None,
     grid: Annotated[bool, typer.Option("--grid", help="All of them in one picture too.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, draw nothing.")] = False,

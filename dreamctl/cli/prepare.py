@@ -28,7 +28,9 @@ def prepare(
     zip_: Annotated[bool, typer.Option("--zip", help="Write an archive beside the dataset folder.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Change nothing when any file is bad; exit 1.")] = False,
 ) -> None:
-    """Make a dataset: square pictures with margins, undistorted, upright, sRGB, without metadata.
+    """Make a dataset from a heap of pictures.
+
+    They become square with margins, undistorted, upright, sRGB, without metadata.
 
     Run again, it does only what changed, and removes pictures whose source is gone.
     """

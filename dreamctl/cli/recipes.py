@@ -12,7 +12,7 @@ from dreamctl.cli.output import Table
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(no_args_is_help=True, help="Recipes that ship: list them, look at one, copy one.")
+    group = typer.Typer(no_args_is_help=True, help="List, show and copy recipes.")
     app.add_typer(group, name="recipes")
     for name, function in (("list", list_), ("show", show), ("copy", copy)):
         command(group, name)(function)

@@ -19,7 +19,10 @@ def upload(
     dataset: Annotated[Path | None, typer.Argument(help="Dataset folder; the project's when not given.")] = None,
     to: Annotated[str | None, typer.Option(metavar="URL", help="Storage, such as file:///srv/datasets.")] = None,
 ) -> None:
-    """Pack a dataset and put it into a storage; prints its URL. The same content is not sent twice."""
+    """Put a dataset into a storage.
+
+    Prints its URL. The same content is not sent twice.
+    """
     from dreamctl.workflows.upload import upload
 
     report = upload(session.context(), dataset, to)

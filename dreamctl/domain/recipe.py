@@ -80,6 +80,7 @@ class Checkpoints(Noun):
 
     every: Positive = Field(100, description="steps between checkpoints")
     keep: Positive = Field(2, description="how many stay")
+    keep_when_done: bool = Field(False, description="leave them in the run folder when the training has succeeded")
 
 
 class Samples(Noun):

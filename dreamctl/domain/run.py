@@ -73,8 +73,8 @@ class RunRecord(Stored):
 class Event(Noun):
     """A line of `events.jsonl`. `fields` depends on `type`.
 
-    state: state, message? · phase: name, total? · step: step, steps, loss, seconds · checkpoint: step, file
-    · sample: step, file · note: message
+    state: state, message?, hint? · phase: name, total?, done? · step: step, steps, loss, seconds
+    · checkpoint: step, file · sample: step, file · note: message
     """
 
     v: int = 1

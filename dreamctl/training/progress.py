@@ -1,7 +1,9 @@
-"""What the trainer tells: events, written by the main process only, steps at most 20 times a second."""
+"""What the trainer tells: events for programs, lines in train.log for people; by the main process only."""
 
 from __future__ import annotations
 
+import datetime
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from dreamctl.runfolder import EventWriter
 
 INTERVAL = 0.05  # seconds between two step events
 PHASE_INTERVAL = 1.0  # seconds between two reports of one phase's progress
+LINE_INTERVAL = 2.0  # seconds between two lines about steps
 
 
 class Reporter:
@@ -21,6 +24,12 @@ class Reporter:
         self._losses: list[float] = []
         self._step = self._steps = 0
         self._since = self._phase_since = time.monotonic()
+        self._line_since = 0.0
+
+    def say(self, line: str) -> None:
+        """A line of train.log, which is what stderr is in this process."""
+        if self._writer:
+            print(f"{datetime.datetime.now():%H:%M:%S} {line}", file=sys.stderr, flush=True)
 
     def write(self, type_: str, **fields: Any) -> None:
         if self._writer:
@@ -29,14 +38,17 @@ class Reporter:
     def state(self, state: State, **fields: Any) -> None:
         if self._writer:
             self._writer.state(state, **fields)
+            self.say(state.value + (f": {fields['message']}" if "message" in fields else ""))
 
     def note(self, message: str) -> None:
         """Something that the user should know, but that stops nothing."""
         self.write("note", message=message)
+        self.say(message)
 
     def phase(self, name: str, total: int | None = None) -> None:
         self._phase_since = time.monotonic()
         self.write("phase", name=name, **({} if total is None else {"total": total}))
+        self.say(name if total is None else f"{name}: {total}")
 
     def phase_progress(self, name: str, total: int, done: int) -> None:
         """How far a long phase is; at most once a second."""
@@ -63,19 +75,18 @@ class Reporter:
         if not count:
             return
         now = time.monotonic()
-        self.write(
-            "step",
-            step=self._step,
-            steps=self._steps,
-            loss=round(sum(self._losses) / count, 6),
-            seconds=round((now - self._since) / count, 4),
-        )
+        loss, seconds = round(sum(self._losses) / count, 6), round((now - self._since) / count, 4)
+        self.write("step", step=self._step, steps=self._steps, loss=loss, seconds=seconds)
+        if now - self._line_since >= LINE_INTERVAL or self._step == self._steps:
+            self._line_since = now
+            self.say(f"step {self._step}/{self._steps}, loss {loss:.4f}, {seconds:.2f} s a step")
         self._since = now
         self._losses = []
 
     def checkpoint(self, step: int, folder: Path) -> None:
         self.flush()
         self.write("checkpoint", step=step, file=f"checkpoints/{folder.name}")
+        self.say(f"checkpoint {folder.name}")
 
     def sample(self, step: int, file: Path) -> None:
         self.write("sample", step=step, file=f"samples/{file.name}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import shutil
 from typing import Any
 
 import torch
@@ -55,10 +56,13 @@ class Session:
             # without `_teach` this training was killed, or asked to stop, after the model was written
             pipe = pipe or open_pipeline(self.resolved, self.run.model, device=self.device, precision="fp32")
             self._draw(pipe, self.recipe.training.steps)
+        if main and not self.recipe.checkpoints.keep_when_done:
+            shutil.rmtree(self.run.checkpoints, ignore_errors=True)  # the model is whole: nothing goes on from them
         self.accelerator.wait_for_everyone()
 
     def _teach(self) -> Pipe | None:
         classes = self._class_examples()
+        self.reporter.say(f"processes: {process_count()}, on {self.device}, base {self.recipe.base.source}")
         self.reporter.phase("loading")
         model = self.family.open(self.resolved)
         instances, class_lessons, texts = self._encode(model, classes)

@@ -130,6 +130,8 @@ def test_two_processes_teach_one_model(base: Path, user: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["versions"] == ["sks@1"]
     assert the_run().state() is State.succeeded
+    assert "processes: 2, on cpu" in the_run().log_file.read_text()
+    assert not the_run().checkpoints.exists(), "nothing goes on from a finished run"
 
 
 def test_detached_it_returns_the_run_and_a_kill_is_told(base: Path, user: Path) -> None:

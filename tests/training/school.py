@@ -33,7 +33,7 @@ QUICK: dict[str, Any] = {
     "sampling": {"steps": 2},
     "prior": {"pictures": 4},
     "optimizer": {"learning_rate": 1e-3, "text_encoder_learning_rate": 1e-3},
-    "checkpoints": {"every": 2},
+    "checkpoints": {"every": 2, "keep_when_done": True},
     "samples": {"prompts": ["a photo of {identifier} {category}"]},
 }
 FULL: dict[str, Any] = {"method": {"name": "full", "train_text_encoder": True}}
