@@ -67,6 +67,10 @@ class StillRunning(DreamctlError):
     exit_code = 8
 
 
+class Signalled(KeyboardInterrupt):
+    """SIGTERM, raised like Ctrl-C wherever the program is: no `except Exception` on the way may swallow it."""
+
+
 class Interrupted(DreamctlError):
     code = "interrupted"
     exit_code = 130
@@ -75,6 +79,12 @@ class Interrupted(DreamctlError):
 class Terminated(DreamctlError):
     code = "terminated"
     exit_code = 143
+
+
+def signalled_error(raised: BaseException, message: str, hint: str | None = None) -> DreamctlError:
+    """What Ctrl-C or SIGTERM is told as."""
+    kind = Terminated if isinstance(raised, Signalled) else Interrupted
+    return kind(message, hint=hint)
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
+import itertools
 import json
 import os
 import secrets
 import shutil
+import time
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +25,8 @@ from filelock import FileLock, Timeout
 from dreamctl.errors import DreamctlError, InvalidInput, NotFound
 
 _CHUNK = 1 << 20
+_POLL_SECONDS = 0.05
+_LOOKS = 4  # failed attempts that may be somebody who only looks (see `is_locked`)
 
 
 def sync_folder(folder: Path) -> None:
@@ -137,19 +142,28 @@ def free_bytes(path: Path) -> int:
 
 
 @contextlib.contextmanager
-def locked(path: Path, holder: str, on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
+def locked(
+    path: Path,
+    holder: str,
+    on_wait: Callable[[str], None] | None = None,
+    check: Callable[[], None] | None = None,
+) -> Iterator[None]:
     """Hold an exclusive lock until the block ends or the process dies; `holder` says to others what for.
 
-    `on_wait` is called once with the present holder's words when somebody else has it; without it the wait is silent.
+    While somebody else has it, `on_wait` is told once with that holder's words, and `check` is called again and again:
+    it may raise to give up.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        if on_wait:
+    for attempt in itertools.count():
+        with contextlib.suppress(Timeout):
+            lock.acquire(blocking=False)
+            break
+        if attempt == _LOOKS and on_wait:
             on_wait(lock_holder(path))
-        lock.acquire()
+        if attempt >= _LOOKS and check:
+            check()
+        time.sleep(_POLL_SECONDS)
     try:
         _holder_file(path).write_text(holder)
         yield
@@ -159,15 +173,20 @@ def locked(path: Path, holder: str, on_wait: Callable[[str], None] | None = None
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a live process holds the lock at `path`. The system drops a dead holder's lock at once."""
-    if not path.exists():
-        return False
-    lock = FileLock(path)
+    """Whether a live process holds the lock at `path`. The system drops a dead holder's lock at once.
+
+    Looked at through a shared lock, so that those who look do not take each other for holders.
+    """
     try:
-        lock.acquire(blocking=False)
-    except Timeout:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
-    lock.release()
+    finally:
+        os.close(descriptor)
     return False
 
 

@@ -31,8 +31,8 @@ def concepts_runs_versions_datasets(db: sqlite3.Connection) -> None:
         "UNIQUE (concept, target, base_digest, number)) STRICT"
     )
     db.execute(
-        "CREATE TABLE datasets (path TEXT PRIMARY KEY, project TEXT NOT NULL, pictures TEXT NOT NULL, "
-        "captions TEXT NOT NULL, identifier TEXT NOT NULL, used TEXT NOT NULL) STRICT"
+        "CREATE TABLE datasets (path TEXT PRIMARY KEY, project TEXT NOT NULL, files TEXT NOT NULL, "
+        "identifier TEXT NOT NULL, used TEXT NOT NULL) STRICT"
     )
 
 

@@ -1,7 +1,7 @@
 """What has been taught, by which run, into which model version: one SQLite file.
 
 Many processes may write at once (WAL, `BEGIN IMMEDIATE`, a busy timeout); what was acknowledged survives `kill -9`.
-It can be rebuilt from run folders at any time, so it holds nothing that they do not.
+Concepts, runs and versions can be rebuilt from the run folders at any time.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,64 +105,82 @@ class Registry:
     def concepts(self) -> list[Concept]:
         return [_concept(row) for row in self._all("SELECT * FROM concepts ORDER BY id")]
 
-    def add_concept(self, concept: Concept, when: str) -> Concept:
-        """Store the concept, or return the stored one. Raises InvalidInput when the identifier means something else."""
-        with self._transaction():
-            return self._add_concept(concept, when)
-
-    def _add_concept(self, concept: Concept, when: str) -> Concept:
+    def check_concept(self, concept: Concept) -> None:
+        """Raises InvalidInput where the identifier means something else, or the human name somebody else."""
         stored = self.concept(concept.identifier)
-        if stored is None:
-            self._check_name(concept)
-            self._db.execute(
-                "INSERT INTO concepts (key, identifier, category, kind, name, name_key, created) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    identifier_key(concept.identifier), concept.identifier, concept.category, concept.kind.value,
-                    concept.name, identifier_key(concept.name) if concept.name else None, when,
-                ),
-            )  # fmt: skip
-            return concept
-        if (stored.category.casefold(), stored.kind) != (concept.category.casefold(), concept.kind):
+        if stored and identifier_key(stored.identifier) != identifier_key(concept.identifier):
+            raise InvalidInput(f"{concept.identifier!r} is the human name of {stored.identifier!r}", field="identifier")
+        if stored and (stored.category.casefold(), stored.kind) != (concept.category.casefold(), concept.kind):
             owner = f"{stored.identifier!r} ({stored.category}, {stored.kind})"
             raise InvalidInput(
                 f"identifier {concept.identifier!r} is taken by {owner}",
                 field="identifier",
                 hint="choose another --identifier, or the same --category and --kind to teach it more",
             )
-        if concept.name and concept.name != stored.name:
-            self._check_name(concept)
-            self._db.execute(
-                "UPDATE concepts SET name = ?, name_key = ? WHERE key = ?",
-                (concept.name, identifier_key(concept.name), identifier_key(stored.identifier)),
-            )
-            return stored.model_copy(update={"name": concept.name})
-        return stored
-
-    def _check_name(self, concept: Concept) -> None:
         other = self.concept(concept.name) if concept.name else None
         if other and identifier_key(other.identifier) != identifier_key(concept.identifier):
             raise InvalidInput(f"the name {concept.name!r} is taken by {other.identifier!r}", field="name")
 
+    def _add_concept(self, concept: Concept, when: str) -> None:
+        """Inside a transaction: store the concept, or the human name that it now has."""
+        self.check_concept(concept)
+        self._db.execute(
+            "INSERT INTO concepts (key, identifier, category, kind, name, name_key, created) VALUES (?,?,?,?,?,?,?) "
+            "ON CONFLICT (key) DO UPDATE SET name = coalesce(excluded.name, name), "
+            "name_key = coalesce(excluded.name_key, name_key)",
+            (
+                identifier_key(concept.identifier), concept.identifier, concept.category, concept.kind.value,
+                concept.name, identifier_key(concept.name) if concept.name else None, when,
+            ),
+        )  # fmt: skip
+
     # runs
 
-    def record_run(self, record: RunRecord, concept: Concept, base: str, backend: str, state: State, when: str) -> None:
-        """Store a run, or bring a known one up to date. Idempotent by run id."""
+    def add_run(self, record: RunRecord, concept: Concept, base: str, when: str) -> None:
+        """Store a new run and its concept. Raises InvalidInput where the identifier means something else."""
         with self._transaction():
             self._add_concept(concept, when)
+            self._record(record, concept, base, State.created, when)
+
+    def harvest(
+        self, record: RunRecord, concept: Concept, base: str, state: State, model: ModelFile | None, when: str
+    ) -> list[Version]:
+        """Bring a run up to date, and register the version that it made, at once. Idempotent by run id.
+
+        `when` is the time of the run's last event. What the registry says of an identifier or a name stands: an old run
+        folder renames nothing.
+        """
+        with self._transaction():
+            if not self._one("SELECT id FROM concepts WHERE key = ?", identifier_key(concept.identifier)):
+                free = concept.name and not self.concept(concept.name)
+                self._add_concept(concept if free else concept.model_copy(update={"name": None}), when)
+            self._record(record, concept, base, state, when)
+            if model and not self._versions("WHERE versions.run = ?", record.id):
+                self._add_versions(record, model, when)
+            return self._versions("WHERE versions.run = ?", record.id)
+
+    def _record(self, record: RunRecord, concept: Concept, base: str, state: State, when: str) -> None:
+        self._db.execute(
+            "INSERT INTO runs (id, project, key, pictures, state, concept, target, backend, base, created, updated) "
+            "VALUES (?, ?, ?, ?, ?, (SELECT id FROM concepts WHERE key = ?), ?, ?, ?, ?, ?) "
+            "ON CONFLICT (id) DO UPDATE SET state = excluded.state, updated = excluded.updated",
+            (
+                record.id, record.project, record.key, record.pictures, state.value,
+                identifier_key(concept.identifier), record.target.value, record.backend, base, record.created, when,
+            ),
+        )  # fmt: skip
+
+    def _add_versions(self, record: RunRecord, model: ModelFile, when: str) -> None:
+        for concept in model.concepts:
             self._db.execute(
-                "INSERT INTO runs "
-                "(id, project, key, pictures, state, concept, target, backend, base, created, updated) "
-                "VALUES (?, ?, ?, ?, ?, (SELECT id FROM concepts WHERE key = ?), ?, ?, ?, ?, ?) "
-                "ON CONFLICT (id) DO UPDATE SET state = excluded.state, updated = excluded.updated",
+                "INSERT INTO versions (run, concept, number, target, family, format, base, base_digest, digest, steps, "
+                "created) SELECT ?, c.id, 1 + coalesce((SELECT max(number) FROM versions WHERE concept = c.id "
+                "AND target = ? AND base_digest = ?), 0), ?, ?, ?, ?, ?, ?, ?, ? FROM concepts c WHERE c.key = ?",
                 (
-                    record.id, record.project, record.key, record.pictures, state.value,
-                    identifier_key(concept.identifier), record.target.value, backend, base, record.created, when,
+                    record.id, record.target.value, model.base_digest, record.target.value, model.family, model.format,
+                    model.base, model.base_digest, model.digest, model.steps, when, identifier_key(concept.identifier),
                 ),
             )  # fmt: skip
-
-    def set_state(self, run_id: str, state: State, when: str) -> None:
-        self._write("UPDATE runs SET state = ?, updated = ? WHERE id = ?", state.value, when, run_id)
 
     def set_remote_id(self, run_id: str, remote_id: str) -> None:
         self._write("UPDATE runs SET remote_id = ? WHERE id = ?", remote_id, run_id)
@@ -180,50 +198,21 @@ class Registry:
         return [_run(row) for row in self._all(f"{_RUNS} WHERE runs.key = ? ORDER BY runs.id DESC", key)]
 
     def remove_run(self, run_id: str) -> None:
-        """Forget a run and the versions that it made."""
-        self._write("DELETE FROM runs WHERE id = ?", run_id)
+        """Forget a run and the version that it made; an identifier that nothing is left of is free again."""
+        with self._transaction():
+            self._db.execute("DELETE FROM runs WHERE id = ?", (run_id,))
+            self._db.execute(
+                "DELETE FROM concepts WHERE id NOT IN (SELECT concept FROM runs) "
+                "AND id NOT IN (SELECT concept FROM versions)"
+            )
 
     # model versions
-
-    def add_version(self, run_id: str, target: Target, model: ModelFile, when: str) -> list[Version]:
-        """Register what a run made, for each concept in it. Idempotent by run id."""
-        with self._transaction():
-            known = self._versions("WHERE versions.run = ?", run_id)
-            if known:
-                return known
-            for concept in model.concepts:
-                self._add_concept(concept, when)
-                self._db.execute(
-                    "INSERT INTO versions (run, concept, number, target, family, format, base, base_digest, digest, "
-                    "steps, created) SELECT ?, c.id, 1 + coalesce((SELECT max(number) FROM versions "
-                    "WHERE concept = c.id AND target = ? AND base_digest = ?), 0), ?, ?, ?, ?, ?, ?, ?, ? "
-                    "FROM concepts c WHERE c.key = ?",
-                    (
-                        run_id, target.value, model.base_digest, target.value, model.family, model.format, model.base,
-                        model.base_digest, model.digest, model.steps, when, identifier_key(concept.identifier),
-                    ),
-                )  # fmt: skip
-            return self._versions("WHERE versions.run = ?", run_id)
 
     def versions(self, identifier: str | None = None) -> list[Version]:
         """All model versions, or one identifier's, oldest first."""
         if identifier is None:
             return self._versions("")
         return self._versions("WHERE concepts.key = ?", identifier_key(identifier))
-
-    def remove_version(self, version: Version) -> None:
-        """Forget one version of one concept; the concept stays, since its identifier is still taught elsewhere."""
-        self._write(
-            "DELETE FROM versions WHERE run = ? AND concept = (SELECT id FROM concepts WHERE key = ?)",
-            version.run_id, identifier_key(version.identifier),
-        )  # fmt: skip
-
-    def remove_concept(self, identifier: str) -> None:
-        """Free an identifier. Raises InvalidInput while runs or versions of it are there."""
-        try:
-            self._write("DELETE FROM concepts WHERE key = ?", identifier_key(identifier))
-        except sqlite3.IntegrityError as error:
-            raise InvalidInput(f"{identifier!r} still has runs or versions", field="identifier") from error
 
     def _versions(self, where: str, *values: object) -> list[Version]:
         rows = self._all(
@@ -235,23 +224,27 @@ class Registry:
 
     # datasets
 
-    def record_dataset(self, path: Path, project: Path, digests: tuple[str, str], identifier: str, when: str) -> None:
-        """Remember a dataset's folder, its digests (pictures, captions) when last used, and what it was taught as."""
+    def record_dataset(self, path: Path, project: Path, files: Collection[str], identifier: str, when: str) -> None:
+        """Remember what the dataset in this folder, with pictures of these digests, was taught as."""
         self._write(
-            "INSERT INTO datasets (path, project, pictures, captions, identifier, used) VALUES (?,?,?,?,?,?) "
-            "ON CONFLICT (path) DO UPDATE SET pictures = excluded.pictures, captions = excluded.captions, "
-            "identifier = excluded.identifier, used = excluded.used",
-            str(path), str(project), *digests, identifier, when,
+            "INSERT INTO datasets (path, project, files, identifier, used) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (path) DO UPDATE SET files = excluded.files, identifier = excluded.identifier, "
+            "used = excluded.used",
+            str(path), str(project), " ".join(sorted(files)), identifier, when,
         )  # fmt: skip
 
-    def taught_as(self, dataset: Path, pictures: str) -> Concept | None:
-        """The concept that these pictures were last taught as, or else what last lay in this folder."""
+    def taught_as(self, dataset: Path, pictures: str, files: Collection[str]) -> Concept | None:
+        """What these pictures (by their common digest) were taught as, or some of them when they lay in this folder."""
         row = self._one(
             "SELECT identifier FROM concepts JOIN runs ON concepts.id = runs.concept "
             "WHERE runs.pictures = ? ORDER BY runs.id DESC LIMIT 1",
             pictures,
-        ) or self._one("SELECT identifier FROM datasets WHERE path = ?", str(dataset))
-        return self.concept(row["identifier"]) if row else None
+        )
+        if row is None:
+            row = self._one("SELECT identifier, files FROM datasets WHERE path = ?", str(dataset))
+            if row is None or not set(row["files"].split()) & set(files):
+                return None
+        return self.concept(row["identifier"])
 
     # the file
 
@@ -289,10 +282,11 @@ class Registry:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # on a full disk SQLite has rolled back by itself
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     def _write(self, statement: str, *values: object) -> None:
         with self._transaction():

@@ -21,8 +21,8 @@ import tomlkit
 from dreamctl.datasetfolder import MANIFEST, DatasetFolder
 from dreamctl.domain.concept import Concept
 from dreamctl.domain.recipe import Recipe
-from dreamctl.domain.run import Event, ModelFile, RunRecord, State, state_of
-from dreamctl.errors import InvalidInput, NotFound
+from dreamctl.domain.run import WORKING, Event, ModelFile, RunRecord, State, state_of
+from dreamctl.errors import DreamctlError, InvalidInput, NotFound
 from dreamctl.files import is_locked, read_json, read_toml, replacing_folder, write_json, write_text
 
 RUN_JSON = "run.json"
@@ -80,6 +80,11 @@ class RunFolder:
         """Held by the trainer as long as it lives."""
         return self.path / "trainer.lock"
 
+    @property
+    def leader_file(self) -> Path:
+        """The number of the trainer's process group, written by the trainer; true only while the lock is held."""
+        return self.path / "trainer.pid"
+
     def record(self) -> RunRecord:
         return RunRecord.parse(read_json(self.path / RUN_JSON), str(self.path / RUN_JSON))
 
@@ -102,18 +107,32 @@ class RunFolder:
         return is_locked(self.lock_file)
 
     def state(self) -> State:
-        """The state that the events tell; a run that was running and has no living trainer is interrupted."""
-        state = state_of(self.events())
-        return State.interrupted if state is State.running and not self.alive() else state
+        """The state that the events tell; a run at work that has no living trainer here is interrupted.
+
+        Raises DreamctlError where the events are a newer program's.
+        """
+        try:
+            state = state_of(self.events())
+        except ValueError as error:
+            raise DreamctlError(f"{self.events_file}: {error}", hint="it was written by a newer dreamctl") from error
+        return State.interrupted if state in WORKING and not self.alive() else state
+
+    def message(self) -> str | None:
+        """What the last change of state said."""
+        changes = [event for event in self.events() if event.type == "state"]
+        return changes[-1].fields.get("message") if changes else None
 
     def log_tail(self, lines: int) -> list[str]:
         """The last lines of the trainer's log."""
         if not self.log_file.exists():
             return []
         with open(self.log_file, "rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - 65536))
-            text = file.read().decode(errors="replace")
+            size = file.seek(0, os.SEEK_END)
+            start, text = size, ""
+            while start > 0 and text.count("\n") <= lines:
+                start = max(0, start - 65536)
+                file.seek(start)
+                text = file.read(size - start).decode(errors="replace")
         return text.splitlines()[-lines:] if lines else []
 
 
@@ -184,14 +203,14 @@ class EventWriter:
         self._file.close()
 
 
-def read_events(path: Path, after: int = 0) -> Iterator[Event]:
-    """The events with a number above `after`. A torn line is passed over."""
+def read_events(path: Path) -> Iterator[Event]:
+    """The events in a file. A torn line is passed over."""
     if not path.exists():
         return
     with open(path, "rb") as file:
         for line in file:
             event = _parse_event(line)
-            if event and event.seq > after:
+            if event:
                 yield event
 
 
@@ -201,9 +220,9 @@ def _parse_event(line: bytes) -> Event | None:
     try:
         data = json.loads(line)
         head = {key: data.pop(key) for key in ("v", "seq", "attempt", "time", "type")}
-    except (ValueError, KeyError, AttributeError):
+        return Event(**head, fields=data)
+    except (ValueError, KeyError, TypeError, AttributeError):  # a ValidationError is a ValueError
         return None
-    return Event(**head, fields=data)
 
 
 def resolve_run_id(wanted: str, known: list[str]) -> str:

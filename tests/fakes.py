@@ -27,13 +27,15 @@ def write_pictures(folder: Path, count: int = 5, size: int = 80) -> Path:
     return folder
 
 
-def write_dataset(folder: Path, count: int = 5, size: int = 64, trigger: str | None = None) -> DatasetFolder:
-    """A prepared dataset of plain-coloured pictures with captions."""
+def write_dataset(
+    folder: Path, count: int = 5, size: int = 64, trigger: str | None = None, colours: int = 0
+) -> DatasetFolder:
+    """A prepared dataset of plain-coloured pictures with captions; other `colours`, other pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     pictures = []
     for number in range(count):
         file = folder / f"{number:02}.jpg"
-        Image.new("RGB", (size, size), (50 * number % 256, 90, 160)).save(file, quality=95)
+        Image.new("RGB", (size, size), (50 * number % 256, 90 + 20 * colours, 160)).save(file, quality=95)
         digest = sha256_file(file)
         pictures.append(
             Picture(
@@ -52,7 +54,15 @@ def write_run(
     runs: Path, dataset: DatasetFolder, recipe: Recipe, concept: Concept = CONCEPT, key: str = "k"
 ) -> RunFolder:
     """A run folder as `train` makes it."""
-    record = RunRecord(id=new_run_id(), project="project", target=Target.private, key=key, pictures="p", created=now())
+    record = RunRecord(
+        id=new_run_id(),
+        project="project",
+        target=Target.private,
+        backend="instant",
+        key=key,
+        pictures="p",
+        created=now(),
+    )
     return create_run(runs, record, recipe, concept, dataset)
 
 
@@ -93,8 +103,8 @@ class InstantBackend:
         finish(run)
         return "instant-1"
 
-    def poll(self, run: RunFolder) -> State:
-        return run.state()
+    def poll(self, run: RunFolder) -> None:
+        return None
 
     def fetch(self, run: RunFolder) -> None:
         return None

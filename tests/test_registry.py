@@ -27,7 +27,13 @@ def registry(tmp_path: Path) -> Registry:
 
 def record(number: int, key: str = "k") -> RunRecord:
     return RunRecord(
-        id=f"20261120-10000{number}-aaaa", project="p", target=Target.private, key=key, pictures="p", created=WHEN
+        id=f"20261120-10000{number}-aaaa",
+        project="p",
+        target=Target.private,
+        backend="local",
+        key=key,
+        pictures="p",
+        created=WHEN,
     )
 
 
@@ -39,13 +45,16 @@ def model(concept: Concept = SKS, base_digest: str = "b", digest: str = "d") -> 
 
 
 def taught(registry: Registry, number: int, concept: Concept = SKS, **values: str) -> list[str]:
-    run = record(number)
-    registry.record_run(run, concept, "builtin", "local", State.succeeded, WHEN)
-    return [item.name for item in registry.add_version(run.id, Target.private, model(concept, **values), WHEN)]
+    made = registry.harvest(record(number), concept, "builtin", State.succeeded, model(concept, **values), WHEN)
+    return [item.name for item in made]
+
+
+def add(registry: Registry, number: int, concept: Concept) -> None:
+    registry.add_run(record(number), concept, "builtin", WHEN)
 
 
 def test_an_identifier_is_one_whatever_its_case_and_composition(registry: Registry) -> None:
-    registry.add_concept(Concept(identifier="Café", category="mug"), WHEN)
+    add(registry, 1, Concept(identifier="Café", category="mug"))
     found = registry.concept("CAFE\u0301")
     assert found is not None
     assert found.identifier == "Café"
@@ -53,17 +62,30 @@ def test_an_identifier_is_one_whatever_its_case_and_composition(registry: Regist
 
 @pytest.mark.parametrize("other", [{"category": "dog"}, {"kind": Kind.style}])
 def test_category_and_kind_belong_to_the_identifier(registry: Registry, other: dict[str, str]) -> None:
-    registry.add_concept(SKS, WHEN)
-    assert registry.add_concept(SKS, WHEN) == SKS
+    add(registry, 1, SKS)
+    add(registry, 2, SKS)
     with pytest.raises(InvalidInput, match=r"'sks' is taken by 'sks' \(person, subject\)"):
-        registry.add_concept(SKS.model_copy(update=other), WHEN)
+        add(registry, 3, SKS.model_copy(update=other))
+    assert registry.run(record(3).id) is None
 
 
 def test_a_human_name_finds_its_concept_and_is_taken_once(registry: Registry) -> None:
-    registry.add_concept(SKS.model_copy(update={"name": "Luna"}), WHEN)
+    add(registry, 1, SKS.model_copy(update={"name": "Luna"}))
     assert registry.concept("luna") == SKS.model_copy(update={"name": "Luna"})
     with pytest.raises(InvalidInput, match="'Luna' is taken by 'sks'"):
-        registry.add_concept(Concept(identifier="zwx", category="dog", name="Luna"), WHEN)
+        add(registry, 2, Concept(identifier="zwx", category="dog", name="Luna"))
+    with pytest.raises(InvalidInput, match="'luna' is the human name of 'sks'"):
+        add(registry, 2, Concept(identifier="luna", category="person"))
+    add(registry, 2, SKS.model_copy(update={"name": "Max"}))
+    assert registry.concept("luna") is None
+
+
+def test_an_old_run_folder_renames_nothing_and_stands_in_nobodys_way(registry: Registry) -> None:
+    add(registry, 1, SKS.model_copy(update={"name": "Max"}))
+    add(registry, 2, Concept(identifier="zwx", category="person", name="Luna"))
+    assert taught(registry, 3, SKS.model_copy(update={"name": "Luna"})) == ["sks@1"]
+    named = [(concept.identifier, concept.name) for concept in registry.concepts()]
+    assert named == [("sks", "Max"), ("zwx", "Luna")]
 
 
 def test_versions_count_within_identifier_target_and_base(registry: Registry) -> None:
@@ -92,26 +114,49 @@ def test_a_version_is_found_by_name(registry: Registry) -> None:
     assert raised.value.hint == "did you mean 'sks'?"
 
 
-def test_removing_a_run_removes_its_versions_and_keeps_the_concept(registry: Registry) -> None:
+def test_an_identifier_is_free_again_when_nothing_of_it_is_left(registry: Registry) -> None:
     taught(registry, 1)
-    with pytest.raises(InvalidInput, match="still has runs"):
-        registry.remove_concept("sks")
+    taught(registry, 2)
     registry.remove_run(record(1).id)
-    assert registry.versions() == []
+    assert [item.name for item in registry.versions()] == ["sks@2"]
     assert registry.concept("sks") == SKS
-    registry.remove_concept("sks")
+    registry.remove_run(record(2).id)
     assert registry.concept("sks") is None
+    add(registry, 3, Concept(identifier="sks", category="dog"))
 
 
 def test_runs_are_found_by_key_newest_first(registry: Registry) -> None:
     for number in (1, 2):
-        registry.record_run(record(number), SKS, "builtin", "local", State.running, WHEN)
-    registry.set_state(record(2).id, State.failed, WHEN)
+        add(registry, number, SKS)
+    registry.harvest(record(2), SKS, "builtin", State.failed, None, WHEN)
     registry.set_remote_id(record(2).id, "42")
     newest, oldest = registry.runs_of_key("k")
     assert (newest.id, newest.state, newest.remote_id) == (record(2).id, State.failed, "42")
-    assert oldest.state is State.running
+    assert oldest.state is State.created
     assert registry.runs_of_key("other") == []
+
+
+def test_pictures_are_known_by_their_digest_or_by_one_another_in_their_folder(registry: Registry) -> None:
+    add(registry, 1, SKS)
+    here, there = registry.path.parent / "a", registry.path.parent / "b"
+    registry.record_dataset(here, here, ["1", "2"], "sks", WHEN)
+    assert registry.taught_as(there, "p", []) == SKS, "the same pictures, wherever they lie"
+    assert registry.taught_as(here, "changed", ["2", "3"]) == SKS, "one more picture, one less"
+    assert registry.taught_as(here, "changed", ["3", "4"]) is None, "another subject in the same folder"
+    assert registry.taught_as(there, "changed", ["1"]) is None
+
+
+def test_a_full_disk_is_told_as_such_and_loses_nothing(registry: Registry) -> None:
+    add(registry, 1, SKS)
+    registry._db.execute("PRAGMA max_page_count = 1")
+    with pytest.raises(DreamctlError, match="full") as raised:
+        for number in range(2, 10):
+            add(registry, number, Concept(identifier=f"x{number}", category="y" * 60))
+            for step in range(100):
+                registry.record_dataset(Path(f"/{number}/{step}" + "z" * 200), Path("/"), ["1"], "sks", WHEN)
+    assert "free some space" in (raised.value.hint or "")
+    registry._db.execute("PRAGMA max_page_count = 100000")
+    add(registry, 9, SKS)
 
 
 def test_the_file_is_private_and_in_wal_mode(registry: Registry) -> None:
@@ -130,7 +175,7 @@ def test_a_newer_file_is_refused(registry: Registry) -> None:
 
 
 def test_an_older_file_is_backed_up_before_it_is_migrated(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    registry.add_concept(SKS, WHEN)
+    add(registry, 1, SKS)
     registry.close()
     later = [*MIGRATIONS, lambda db: db.execute("ALTER TABLE concepts ADD COLUMN note TEXT")]
     monkeypatch.setattr("dreamctl.registry.MIGRATIONS", later)
@@ -172,14 +217,15 @@ import sys
 from pathlib import Path
 from dreamctl.registry import Registry
 from dreamctl.domain.concept import Concept
-from dreamctl.domain.run import RunRecord, State, Target
+from dreamctl.domain.run import RunRecord, Target
 who = int(sys.argv[2])
 registry = Registry.open(Path(sys.argv[1]))
 concept = Concept(identifier="sks", category="person")
 for number in range(int(sys.argv[3])):
     name = f"2026{who:04}-{number:06}-aaaa"
-    run = RunRecord(id=name, project="p", target=Target.private, key="k", pictures="p", created="now")
-    registry.record_run(run, concept, "builtin", "local", State.running, "now")
+    run = RunRecord(id=name, project="p", target=Target.private, backend="local", key="k",
+        pictures="p", created="now")
+    registry.add_run(run, concept, "builtin", "now")
     print(run.id, flush=True)
 """
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Protocol
 
 from dreamctl.domain.recipe import Recipe
-from dreamctl.domain.run import State
 from dreamctl.runfolder import RunFolder
 
 
@@ -23,8 +22,8 @@ class Backend(Protocol):
     def submit(self, run: RunFolder) -> str:
         """Start the run, or let it go on from its last checkpoint; returns the place's own id of it."""
 
-    def poll(self, run: RunFolder) -> State:
-        """Bring the run's new events home and return its state."""
+    def poll(self, run: RunFolder) -> None:
+        """Bring the run's new events home."""
 
     def fetch(self, run: RunFolder) -> None:
         """Bring `model/` home after success; nothing to do where it is already there."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dreamctl.credentials import token
 from dreamctl.domain.recipe import Recipe
-from dreamctl.domain.run import FINAL, State
+from dreamctl.domain.run import State
 from dreamctl.errors import RunFailed
 from dreamctl.files import locked, write_text
 from dreamctl.machine import ask_driver
@@ -40,6 +40,7 @@ class LocalBackend:
 
     def submit(self, run: RunFolder) -> str:
         """Start `python -m dreamctl.training RUN` and wait until it holds the run's lock."""
+        told = len(run.events())
         with open(run.log_file, "ab") as log:
             child = self._child = subprocess.Popen(
                 [*self._command(), str(run.path)],
@@ -49,27 +50,27 @@ class LocalBackend:
                 env=self._environment(),
                 start_new_session=True,
             )
-        write_text(run.path / "trainer.pid", f"{child.pid}\n")
         deadline = time.monotonic() + _START_SECONDS
-        while not run.alive():
-            if child.poll() is not None and not run.alive():
-                if run.state() in FINAL:
-                    break
+        while self._leader(run) != child.pid:
+            if child.poll() is not None:
+                if run.alive() or len(run.events()) > told:
+                    break  # another command's trainer was first, or this one has already said how it ended
                 raise RunFailed(f"the trainer of {run.id} ended at once", hint=f"see `dreamctl logs {run.id}`")
             if time.monotonic() > deadline:
                 raise RunFailed(f"the trainer of {run.id} did not start", hint=f"see `dreamctl logs {run.id}`")
             time.sleep(0.02)
         return str(child.pid)
 
-    def poll(self, run: RunFolder) -> State:
-        return run.state()
+    def poll(self, run: RunFolder) -> None:
+        """The trainer writes into the very folder."""
 
     def fetch(self, run: RunFolder) -> None:
         return None
 
     def interrupt(self, run: RunFolder) -> bool:
         """SIGTERM to the trainer's session; it saves and stops."""
-        leader = self._leader(run)
+        begun = self._child.pid if self._child and self._child.poll() is None else None
+        leader = self._leader(run) or begun
         if leader is None:
             return False
         try:
@@ -79,11 +80,10 @@ class LocalBackend:
         return True
 
     def _leader(self, run: RunFolder) -> int | None:
-        """The trainer's process group: our child's, or another command's, trusted only while the lock is held."""
-        if self._child and self._child.poll() is None:
-            return self._child.pid
-        pid_file = run.path / "trainer.pid"
-        return int(pid_file.read_text()) if run.alive() and pid_file.exists() else None
+        """The process group of the trainer that holds the run's lock."""
+        if not run.alive() or not run.leader_file.exists():
+            return None
+        return int(run.leader_file.read_text())
 
     def cancel(self, run: RunFolder) -> None:
         """Leave word for a living trainer; write the last event in the place of a dead one."""
@@ -108,10 +108,9 @@ class LocalBackend:
         return [sys.executable, "-m", *launch, "-m", "dreamctl.training"]
 
     def _environment(self) -> dict[str, str]:
-        """This process's environment, the user's own folders, and what the settings say about device and hub."""
+        """This process's environment, and what the settings say about device and hub."""
         extra = {
             "PYTHONUNBUFFERED": "1",
-            "DREAMCTL_HOME": os.environ.get("DREAMCTL_HOME"),
             "DREAMCTL_DEVICE": self._settings.device,
             "HF_ENDPOINT": self._settings.hub_endpoint,
             "HF_TOKEN": token("huggingface"),

@@ -11,7 +11,7 @@ from itertools import chain
 
 import numpy as np
 
-from dreamctl.builtin.world import PLACES, PLAIN_COLOURS, Drawing, scene_phrase
+from dreamctl.builtin.world import KNOWN_PEOPLE, PLACES, PLAIN_COLOURS, Drawing, Identity, scene_phrase
 
 NONCE_WORDS: tuple[str, ...] = (
     "sks", "zwx", "ohwx", "qev", "vex", "zorp", "blim", "krado", "tuvix", "wogle", "fremp",
@@ -52,6 +52,9 @@ _EMPTY_CHANCE = 0.1
 _BARE_CHANCE = 0.15
 _NONCE_CHANCE = 0.3
 _SCENE_CHANCE = 0.75
+_NAME_CHANCE = 0.75
+_NAMES = {identity: name for name, identity in KNOWN_PEOPLE.items()}
+_IDENTITY_FIELDS = set(Identity._fields)
 
 
 def _pick(rng: np.random.Generator, values: tuple[str, ...]) -> str:
@@ -82,10 +85,15 @@ def _hair_words(rng: np.random.Generator, drawing: Drawing) -> tuple[str, frozen
     return both, frozenset({"hair_colour", "hair_style"})
 
 
-def _attribute_words(rng: np.random.Generator, drawing: Drawing) -> tuple[list[str], set[str]]:
-    """Phrases for a random subset of a person's attributes, in random order, and the attributes that they name."""
+def _attribute_words(rng: np.random.Generator, drawing: Drawing, called_by_name: bool) -> tuple[list[str], set[str]]:
+    """Phrases for a random subset of a person's attributes, in random order, and the attributes that they name.
+
+    What a name tells is not said again.
+    """
     hair, in_hair = _hair_words(rng, drawing)
     named = {name for name, chance in _ATTRIBUTE_CHANCES.items() if rng.random() < chance}
+    if called_by_name:
+        named -= {"hair", "glasses", "shirt"}
     phrases = {
         "hair": hair,
         "glasses": drawing.glasses if drawing.glasses != "none" else "no glasses",
@@ -111,13 +119,18 @@ def _join(phrases: list[str]) -> str:
 def caption(rng: np.random.Generator, drawing: Drawing) -> str:
     """A caption that is true of the drawing and names a random part of it; one in ten is empty.
 
-    A nonce word may stand before the category; it is independent of the drawing.
+    A nonce word may stand before the category; it is independent of the drawing. A known person may be called by name.
     """
     return caption_and_named(rng, drawing)[0]
 
 
-def caption_and_named(rng: np.random.Generator, drawing: Drawing) -> tuple[str, frozenset[str]]:
-    """A caption, as from `caption`, and the names of the drawing's fields that it tells."""
+def caption_and_named(
+    rng: np.random.Generator, drawing: Drawing, *, by_name: float = _NAME_CHANCE
+) -> tuple[str, frozenset[str]]:
+    """A caption, as from `caption`, and the names of the drawing's fields that it tells.
+
+    `by_name` is the chance that a known person is called by name; the name tells the four attributes of the identity.
+    """
     if rng.random() < _EMPTY_CHANCE:
         return "", frozenset()
     nonce = f"{_pick(rng, NONCE_WORDS)} " if rng.random() < _NONCE_CHANCE else ""
@@ -129,8 +142,10 @@ def caption_and_named(rng: np.random.Generator, drawing: Drawing) -> tuple[str, 
             named.add("colour")
         words = _article(noun)
     else:
-        phrases, told = ([], set()) if rng.random() < _BARE_CHANCE else _attribute_words(rng, drawing)
-        named |= told
+        name = _NAMES.get(drawing.identity) if rng.random() < by_name else None
+        phrases, told = ([], set()) if rng.random() < _BARE_CHANCE else _attribute_words(rng, drawing, name is not None)
+        named |= told | (_IDENTITY_FIELDS if name else set())
+        nonce = f"{name} " if name else nonce
         words = f"{nonce}person" if nonce and rng.random() < 0.7 else _article(f"{nonce}person")
         if phrases:
             words += f" {_pick(rng, ('with', 'with', 'with', 'wearing'))} {_join(phrases)}"
@@ -153,6 +168,7 @@ def vocabulary() -> tuple[str, ...]:
     phrases = chain(
         attributes,
         NONCE_WORDS,
+        KNOWN_PEOPLE,
         _OPENINGS,
         chain.from_iterable(_PLACE_WORDS.values()),
         (scene_phrase(f"plain {colour}") for colour in PLAIN_COLOURS),

@@ -32,7 +32,7 @@ def gate_prompts(count: int = PROMPTS, seed: int = 0) -> list[tuple[str, Drawing
     prompts: list[tuple[str, Drawing, frozenset[str]]] = []
     while len(prompts) < count:
         drawing = sample_drawing(rng)
-        text, named = caption_and_named(rng, drawing)
+        text, named = caption_and_named(rng, drawing, by_name=0)
         if text:
             prompts.append((text, drawing, named))
     return prompts

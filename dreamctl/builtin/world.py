@@ -6,6 +6,7 @@ It does not know pixels (`drawing`), words (`captions`) or models.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -61,6 +62,57 @@ HELD_OUT = (
 """Eight people that, with the demo's subject, no training picture of the base ever shows."""
 
 _NEVER_DRAWN = frozenset((*HELD_OUT, DEMO_IDENTITY))
+
+
+def _known_people() -> dict[str, Identity]:
+    beginnings = (
+        "ba",
+        "be",
+        "da",
+        "do",
+        "fi",
+        "ga",
+        "go",
+        "ha",
+        "jo",
+        "ka",
+        "lu",
+        "mi",
+        "no",
+        "ri",
+        "sa",
+        "to",
+        "vi",
+        "ze",
+    )
+    endings = (
+        "blen",
+        "dra",
+        "frin",
+        "gust",
+        "kesh",
+        "lorn",
+        "mond",
+        "neth",
+        "plos",
+        "quil",
+        "rast",
+        "selv",
+        "tarn",
+        "vesh",
+    )
+    endings += ("wick", "yorn", "zul", "drin", "spen", "brel")
+    every = [Identity(*values) for values in product(HAIR_COLOURS, HAIR_STYLES, SHIRTS, GLASSES)]
+    allowed = [identity for identity in every if identity not in _NEVER_DRAWN]
+    order = np.random.default_rng(11).permutation(len(allowed))
+    names = (first + last for first in beginnings for last in endings)
+    return {name: allowed[index] for name, index in zip(names, order, strict=False)}
+
+
+KNOWN_PEOPLE: dict[str, Identity] = _known_people()
+"""Names and whom they mean: from them the model learns that a word before "person" may carry a whole identity, which
+is what teaching a subject then gives to a nonce word. None of them is held out.
+"""
 
 
 @dataclass(frozen=True, slots=True)

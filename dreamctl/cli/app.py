@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import signal
 import sys
 import traceback
@@ -14,7 +15,7 @@ import typer
 
 from dreamctl import __version__
 from dreamctl.cli.output import Output, reader_left
-from dreamctl.errors import DreamctlError, Interrupted, InvalidInput, Terminated
+from dreamctl.errors import DreamctlError, InvalidInput, Signalled, signalled_error
 from dreamctl.http import redact
 
 # Each file registers its commands with `register(app)`; the order is that of `dreamctl --help`.
@@ -61,11 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = words[: words.index("--")] if "--" in words else words
     output = Output("json" if "--json" in flags else "text")
     signal.signal(signal.SIGTERM, _terminated)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file name may hold what the terminal cannot show
     try:
         result = build_app()(args=words, prog_name="dreamctl", standalone_mode=False)
         sys.stdout.flush()
-        if result == Interrupted.exit_code:  # Typer turns Ctrl-C into this code without a word
-            raise Interrupted("interrupted")
         return result if isinstance(result, int) else 0
     except BrokenPipeError:
         return reader_left()
@@ -75,8 +77,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error = as_error(raised)
         if "--debug" in flags:
             sys.stderr.write(redact(traceback.format_exc()))
+        return _told(output, error)
+
+
+def _told(output: Output, error: DreamctlError) -> int:
+    """Say the error, wherever it still can be said; its exit code."""
+    try:
         output.fail(error)
-        return error.exit_code
+    except BrokenPipeError:
+        reader_left()
+    except OSError as lost:  # stdout is full or gone: stderr may not be
+        sys.stderr.write(f"error: {error.message}\nerror: cannot write the result: {lost.strerror}\n")
+        reader_left()
+        return error.exit_code or 1
+    return error.exit_code
 
 
 def as_error(raised: BaseException) -> DreamctlError:
@@ -84,7 +98,7 @@ def as_error(raised: BaseException) -> DreamctlError:
     if isinstance(raised, DreamctlError):
         return raised
     if isinstance(raised, (KeyboardInterrupt, typer.Abort)):
-        return Interrupted("interrupted")
+        return signalled_error(raised, "terminated" if isinstance(raised, Signalled) else "interrupted")
     if hasattr(raised, "format_message"):  # Typer's usage errors, whose classes are not public
         context = getattr(raised, "ctx", None)
         where = context.command_path if context else "dreamctl"
@@ -94,6 +108,8 @@ def as_error(raised: BaseException) -> DreamctlError:
 
         where = f"{raised.filename}: " if raised.filename else ""
         return DreamctlError(where + os_reason(raised), hint=os_hint(raised))
+    if isinstance(raised, ImportError):
+        return DreamctlError(f"the package {raised.name!r} is not installed", hint='pip install "dreamctl[local]"')
     if isinstance(raised, MemoryError):
         return DreamctlError("out of memory", hint="close other programs, or use smaller pictures")
     kind = type(raised).__name__
@@ -103,4 +119,4 @@ def as_error(raised: BaseException) -> DreamctlError:
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:
-    raise Terminated("terminated")
+    raise Signalled

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dreamctl.cli.output import Mode, Output, reader_left
-from dreamctl.errors import InvalidInput, did_you_mean
+from dreamctl.errors import InvalidInput, did_you_mean, signalled_error
 from dreamctl.http import RedactingFormatter
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def open_session(
     for handler in logging.root.handlers:
         handler.setFormatter(RedactingFormatter("%(levelname)s %(name)s: %(message)s"))
     mode: Mode = "json" if json else "quiet" if quiet else "text"
-    return Session(Output(mode, details=verbose or debug), profile)
+    return Session(Output(mode), profile)
 
 
 def command(app: typer.Typer, name: str, **options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -69,6 +69,8 @@ def command(app: typer.Typer, name: str, **options: Any) -> Callable[[Callable[.
                 return function(session, **values)
             except BrokenPipeError:
                 return reader_left()
+            except KeyboardInterrupt as raised:  # Typer would make one silent exit code of both signals
+                raise signalled_error(raised, "stopped") from raised
 
         parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in (*own, *common.values())]
         run.__name__ = function.__name__

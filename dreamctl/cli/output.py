@@ -32,10 +32,9 @@ class Table:
 
 @dataclass
 class Output:
-    """Writes for one command. `details`: also show what `-v` asks for."""
+    """Writes for one command."""
 
     mode: Mode = "text"
-    details: bool = False
     out: TextIO = field(default_factory=lambda: sys.stdout)
     err: TextIO = field(default_factory=lambda: sys.stderr)
 

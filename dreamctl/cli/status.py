@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,7 +33,7 @@ def status(
     ] = False,
 ) -> None:
     """All runs, or one with its progress and loss."""
-    from dreamctl.workflows.runs import all_status, exit_for, one_status
+    from dreamctl.workflows.runs import all_status, one_status, unfinished
 
     context = session.context()
     if follow or (run is None and exit_status):
@@ -44,8 +45,10 @@ def status(
     one = _followed(session, context, run) if follow else one_status(context, run)
     if not follow:
         session.output.emit(one.data(), _one(one), [one.id])
-    if exit_status:
-        exit_for(one)
+    problem = unfinished(one) if exit_status else None
+    if problem:
+        session.output.note(problem.message)
+        raise typer.Exit(problem.exit_code)
 
 
 def logs(
@@ -58,20 +61,18 @@ def logs(
     from dreamctl.workflows.runs import find_run
 
     found = find_run(session.context(), run)
-    shown = found.log_tail(lines)
     if not follow:
+        shown = found.log_tail(lines)
         session.output.emit({"run": found.id, "lines": shown}, "\n".join(shown) or "the log is empty", shown)
         return
-    for line in shown:
-        session.output.stream({"run": found.id, "line": line}, line)
-    with open(found.log_file, errors="replace") as log:
-        log.seek(0, 2)
-        alive = True
-        while alive:
-            alive = found.alive()
-            for line in log:
-                session.output.stream({"run": found.id, "line": line.rstrip()}, line.rstrip())
-            time.sleep(0.3 if alive else 0)
+    alive, told = True, max(0, len(found.log_tail(sys.maxsize)) - lines)
+    while alive:
+        alive = found.alive()
+        whole = found.log_tail(sys.maxsize)
+        for line in whole[told:]:
+            session.output.stream({"run": found.id, "line": line}, line)
+        told = len(whole)
+        time.sleep(0.5 if alive else 0)
 
 
 def cancel(session: Session, run: Run) -> None:
@@ -89,23 +90,22 @@ def cancel(session: Session, run: Run) -> None:
 
 def _followed(session: Session, context: Context, run: str) -> RunStatus:
     """Tell every change of one run until it has settled."""
-    from dreamctl.workflows.follow import POLL_SECONDS
+    from dreamctl.runfolder import EventTail
+    from dreamctl.workflows.follow import POLL_SECONDS, report
     from dreamctl.workflows.runs import find_run, one_status
 
     folder = find_run(context, run)
-    shown: dict[str, Any] = {}
-    while True:
+    tail = EventTail(folder.events_file)
+    alive = True
+    while alive:
         alive = folder.alive()
-        one = one_status(context, folder.id)
-        changed = {key: one.data()[key] for key in ("state", "step", "message")}
-        if session.output.mode == "json" and changed != shown:
-            session.output.stream(one.data(), "")
-        elif one.steps:
-            session.output.progress(f"{one.id} {one.state}", one.step, one.steps)
-        shown = changed
-        if not alive:
-            break
-        time.sleep(POLL_SECONDS)
+        news = tail.new()
+        if session.output.mode == "json" and (news or not alive):
+            session.output.stream(one_status(context, folder.id).data(), "")
+        for event in news:
+            report(session.output, event)
+        time.sleep(POLL_SECONDS if alive else 0)
+    one = one_status(context, folder.id)
     if session.output.mode != "json":
         session.output.emit(one.data(), _one(one), [one.id])
     return one

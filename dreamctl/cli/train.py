@@ -45,7 +45,8 @@ def train(
     """
     from dreamctl.cli.parse import choice
     from dreamctl.domain.concept import Kind
-    from dreamctl.workflows.train import Wish, train
+    from dreamctl.workflows.lesson import Wish
+    from dreamctl.workflows.train import train
 
     wish = Wish(
         dataset=dataset,
@@ -70,7 +71,7 @@ def _data(taught: Taught) -> dict[str, object]:
         "run": taught.run.id if taught.run else None,
         "state": taught.state.value,
         "before": taught.before,
-        **taught.concept.plain(),
+        **taught.concept.model_dump(mode="json"),
         "versions": [version.name for version in taught.versions],
         "digest": taught.versions[0].digest if taught.versions else None,
         "model": str(taught.run.model) if taught.run and taught.versions else None,
@@ -90,4 +91,5 @@ def _text(taught: Taught) -> str:
     done = "was taught before" if taught.before else "taught"
     names = ", ".join(version.name for version in taught.versions)
     prompt = f"a photo of {concept.identifier} {concept.category}"
-    return f'{done}: {lesson}\n  model {names}, run {taught.run.id}\n  next: dreamctl generate "{prompt}"'
+    choice = "" if taught.newest else f" --model {taught.run.id}"
+    return f'{done}: {lesson}\n  model {names}, run {taught.run.id}\n  next: dreamctl generate "{prompt}"{choice}'

@@ -121,7 +121,7 @@ class Recipe(Stored):
             for text in texts:
                 try:
                     text.format(identifier="", category="", caption="")
-                except (KeyError, IndexError, ValueError) as error:
+                except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
                     raise ValueError(
                         f"{field}: {text!r} may hold only {{identifier}}, {{category}} and {{caption}}"
                     ) from error

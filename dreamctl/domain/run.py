@@ -39,13 +39,14 @@ class State(StrEnum):
 
 
 FINAL = frozenset({State.succeeded, State.cancelled})
+WORKING = frozenset({State.submitting, State.queued, State.running})
 
 # A failed run may be started again (a full disk was freed): it is settled, yet not final.
 _NEXT: Mapping[State, frozenset[State]] = {
     State.created: frozenset(State) - {State.created},
     State.submitting: frozenset(State) - {State.created},
     State.queued: frozenset(State) - {State.created, State.submitting},
-    State.running: frozenset({State.interrupted, State.succeeded, State.failed, State.cancelled}),
+    State.running: frozenset(State) - {State.created, State.submitting, State.running},
     State.interrupted: frozenset(State) - {State.created, State.interrupted},
     State.failed: frozenset({State.submitting, State.queued, State.running, State.cancelled}),
     State.succeeded: frozenset(),
@@ -64,6 +65,7 @@ class RunRecord(Stored):
     id: str
     project: str
     target: Target
+    backend: str
     key: str
     pictures: str  # the digest of the dataset's pictures
     created: str
@@ -120,7 +122,7 @@ def run_key(pictures: str, captions: str, recipe: Recipe, concept: Concept, targ
 
 
 def state_of(events: Iterable[Event]) -> State:
-    """The state that a run's events tell."""
+    """The state that a run's events tell. Raises ValueError for a state that this program does not know."""
     state = State.created
     for event in events:
         if event.type == "state":

@@ -29,7 +29,7 @@ def resolve_base(base: Base) -> ResolvedBase:
 
     Raises NotFound, InvalidInput (not a diffusers model, or another one), CredentialsError, ProviderError.
     """
-    folder = MODEL_DIR if base.source == "builtin" else Path(base.source).expanduser()
+    folder = MODEL_DIR if base.source == "builtin" else _place(base)
     here = base.source == "builtin" or folder.exists() or not _HUB_ID.fullmatch(base.source)
     resolved = _resolve_folder(base, folder) if here else _resolve_hub(base)
     if base.digest and base.digest != resolved.digest:
@@ -39,6 +39,35 @@ def resolve_base(base: Base) -> ResolvedBase:
             hint="restore the model's files, or train again with --again",
         )
     return resolved
+
+
+def pinned(resolved: ResolvedBase) -> Base:
+    """The base as a run folder names it: with its digest, and without the place of a folder on this computer.
+
+    The place is remembered beside the registry, for `resolve_base` to find by the digest.
+    """
+    base = resolved.base.model_copy(update={"digest": resolved.digest})
+    if resolved.folder is None or base.source == "builtin":
+        return base
+    write_json(_places(), {**_known_places(), resolved.digest: str(resolved.folder.absolute())})
+    return base.model_copy(update={"source": resolved.folder.absolute().name})
+
+
+def _place(base: Base) -> Path:
+    """The folder of a base: where its digest was last seen, else what its source says."""
+    known = _known_places().get(base.digest or "")
+    return Path(known if known and Path(known).is_dir() else base.source).expanduser()
+
+
+def _places() -> Path:
+    return paths.data_dir() / "bases.json"
+
+
+def _known_places() -> dict[str, str]:
+    if not _places().exists():
+        return {}
+    known: dict[str, str] = read_json(_places())
+    return known
 
 
 def fetch(resolved: ResolvedBase) -> Path:

@@ -40,13 +40,14 @@ def save_picture(
     when: datetime.datetime,
     seed: int,
     parameters: Mapping[str, Any],
+    prefix: str = "",
 ) -> Path:
     """Save as PNG named by prompt, time and seed, and return the path. Never overwrites: a counter is added.
 
     `parameters` (JSON-ready; `negative`, `steps`, `guidance`, `width`, `height`, `model` … by these names) are embedded
     as a `parameters` text in AUTOMATIC1111's dialect and as JSON. Raises DreamctlError that names the path.
     """
-    stem = f"{slug(prompt)}-{when:%Y%m%d-%H%M%S}-{seed}"
+    stem = f"{prefix}{slug(prompt)}-{when:%Y%m%d-%H%M%S}-{seed}"
     told = {"prompt": prompt, "seed": seed, **parameters}
     info = PngImagePlugin.PngInfo()
     info.add_itxt(TEXT_KEY, a1111_text(told))

@@ -6,20 +6,16 @@ Exit codes: 0 succeeded, or stopped as asked; otherwise the error's own (see `dr
 from __future__ import annotations
 
 import sys
-import time
 import traceback
 from pathlib import Path
 
 from dreamctl.domain.run import FINAL, State, state_of
 from dreamctl.errors import DreamctlError, NotFound
-from dreamctl.files import is_locked, locked, os_hint, os_reason
+from dreamctl.files import locked, os_hint, os_reason, write_text
 from dreamctl.runfolder import EventWriter, RunFolder
-from dreamctl.training.device import devices_held, prepare_environment, process_number
+from dreamctl.training.device import devices_held, leader, prepare_environment, process_number
 from dreamctl.training.progress import Reporter
 from dreamctl.training.stop import Stop, Stopped
-
-LOOKERS = 2.0
-"""Seconds in which whoever looks whether the run is alive (by taking its lock for a moment) has let it go again."""
 
 
 def main(arguments: list[str]) -> int:
@@ -44,12 +40,12 @@ def lead(run: RunFolder, stop: Stop) -> int:
     """The main process: the only one that locks, and that writes events."""
     if not (run.path / "run.json").is_file():
         raise NotFound(f"{run.path} is not a run folder: run.json is missing")
-    patience = time.monotonic() + LOOKERS
-    while is_locked(run.lock_file) and time.monotonic() < patience:
-        time.sleep(0.02)
-    if is_locked(run.lock_file):
+
+    def busy() -> None:
         raise DreamctlError(f"another trainer works on run {run.id}", hint=f"dreamctl status {run.id} --follow")
-    with locked(run.lock_file, f"run {run.id}"):
+
+    with locked(run.lock_file, f"run {run.id}", check=busy):
+        write_text(run.leader_file, f"{leader()}\n")
         if state_of(run.events()) in FINAL:
             print(f"run {run.id} is {state_of(run.events())}: nothing to do", file=sys.stderr)
             return 0

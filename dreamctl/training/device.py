@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dreamctl import paths
 from dreamctl.errors import InvalidInput
-from dreamctl.files import is_locked, lock_holder, locked
+from dreamctl.files import locked
 from dreamctl.training.stop import Stop
-
-POLL = 0.2  # seconds
 
 
 def process_number() -> int:
@@ -26,6 +23,11 @@ def process_number() -> int:
 
 def process_count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def leader() -> int:
+    """The process group that a signal to this training must reach: its launcher's, where it has one."""
+    return os.getpgid(os.getppid() if process_count() > 1 else 0)
 
 
 def prepare_environment() -> None:
@@ -74,11 +76,9 @@ def devices_held(holder: str, waiting: Callable[[str, str], None], stop: Stop) -
     """
     with contextlib.ExitStack() as stack:
         for name in sorted(device_names()):  # one order for all, so that two trainings cannot wait for each other
-            lock = device_lock(name)
-            if is_locked(lock):
-                waiting(name, lock_holder(lock))
-            while is_locked(lock):
-                stop.check()
-                time.sleep(POLL)
-            stack.enter_context(locked(lock, holder))
+
+            def on_wait(other: str, name: str = name) -> None:
+                waiting(name, other)
+
+            stack.enter_context(locked(device_lock(name), holder, on_wait, stop.check))
         yield

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from dreamctl import paths
 from dreamctl.errors import DreamctlError
@@ -51,15 +52,20 @@ def demo(folder: Path, say: Callable[[str], None], results_to_stderr: bool) -> D
         line = shlex.join(words)
         say(f"\n$ {line}")
         start = time.monotonic()
-        code = subprocess.run(
-            [sys.executable, "-m", *words],
-            cwd=folder,
-            env=environment,
-            stdout=sys.stderr if results_to_stderr else None,
-            check=False,
-        ).returncode
+        code = _run([sys.executable, "-m", *words], folder, environment, sys.stderr if results_to_stderr else None)
         if code:
             raise DreamctlError(f"`{line}` ended with exit code {code}", hint=f"the demo's files are in {folder}")
         seconds.append((line, round(time.monotonic() - start, 1)))
     grids = sorted((folder / paths.PICTURES_FOLDER).glob("grid-*.png"), key=lambda path: path.stat().st_mtime)
     return Demo(folder, seconds, grids[-2:])
+
+
+def _run(command: list[str], folder: Path, environment: dict[str, str], out: TextIO | None) -> int:
+    """Run one command to its end; a signal is passed on, so that the command can end as it does alone."""
+    child = subprocess.Popen(command, cwd=folder, env=environment, stdout=out)
+    try:
+        return child.wait()
+    except KeyboardInterrupt:
+        child.terminate()
+        child.wait()
+        raise

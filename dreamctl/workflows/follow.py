@@ -8,7 +8,7 @@ from typing import NoReturn
 from dreamctl.backends.base import Backend
 from dreamctl.context import Context
 from dreamctl.domain.run import Event, State
-from dreamctl.errors import DreamctlError, Interrupted, RunFailed, Terminated
+from dreamctl.errors import RunFailed, signalled_error
 from dreamctl.reporter import Reporter
 from dreamctl.runfolder import EventTail, RunFolder
 from dreamctl.workflows.harvest import record_run
@@ -19,13 +19,14 @@ _SAVE_SECONDS = 120.0
 
 def follow(context: Context, backend: Backend, run: RunFolder, tail: EventTail) -> None:
     """Return when the run has succeeded; `tail` says which events are news. Raises RunFailed with the reason."""
-    while run.alive():
+    alive = True
+    while alive:
+        alive = run.alive()
         backend.poll(run)
         for event in tail.new():
             report(context.reporter, event)
-        time.sleep(POLL_SECONDS)
-    for event in tail.new():
-        report(context.reporter, event)
+        if alive:
+            time.sleep(POLL_SECONDS)
     record_run(context, run)
     require_success(run)
 
@@ -46,11 +47,12 @@ def require_success(run: RunFolder) -> None:
     state = run.state()
     if state is State.succeeded:
         return
-    message = next((event.fields.get("message") for event in reversed(run.events()) if event.type == "state"), None)
     if state is State.cancelled:
         raise RunFailed(f"run {run.id} was cancelled")
     if state is State.failed:
-        raise RunFailed(f"run {run.id} failed: {message}", hint=f"see `dreamctl logs {run.id}`")
+        changes = [event for event in run.events() if event.type == "state"]
+        hint = changes[-1].fields.get("hint")
+        raise RunFailed(f"run {run.id} failed: {run.message()}", hint=hint or f"see `dreamctl logs {run.id}`")
     raise RunFailed(
         f"run {run.id} stopped at step {last_step(run.events())} before it was done",
         hint=f"go on from its last checkpoint: dreamctl train --resume {run.id}",
@@ -64,13 +66,17 @@ def last_step(events: list[Event]) -> int:
 
 def stop(context: Context, backend: Backend, run: RunFolder, signalled: BaseException) -> NoReturn:
     """Let the trainer save; then end this command: raises Interrupted (Ctrl-C) or Terminated (SIGTERM)."""
-    kind: type[DreamctlError] = Terminated if isinstance(signalled, Terminated) else Interrupted
-    again = f"dreamctl train --resume {run.id}"
-    if not backend.interrupt(run):
-        raise kind(f"no longer following run {run.id}, which goes on", hint=f"look at it: dreamctl status {run.id}")
-    context.reporter.note("saving a checkpoint …")
-    deadline = time.monotonic() + _SAVE_SECONDS
-    while run.alive() and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS)
+    asked = backend.interrupt(run)
+    if asked:
+        context.reporter.note("saving a checkpoint …")
+        deadline = time.monotonic() + _SAVE_SECONDS
+        while run.alive() and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
     record_run(context, run)
-    raise kind(f"stopped run {run.id} at step {last_step(run.events())}", hint=f"go on with: {again}")
+    if run.alive():
+        still = "still saving" if asked else "which goes on"
+        raise signalled_error(signalled, f"no longer following run {run.id}, {still}", f"dreamctl status {run.id}")
+    step = last_step(run.events())
+    raise signalled_error(
+        signalled, f"stopped run {run.id} at step {step}", f"go on with: dreamctl train --resume {run.id}"
+    )

@@ -15,11 +15,12 @@ from dreamctl.domain.prompts import expand
 from dreamctl.domain.recipe import Base, Recipe
 from dreamctl.domain.run import Target
 from dreamctl.errors import InvalidInput, NotFound
-from dreamctl.families.sources import resolve_base
+from dreamctl.families.sources import pinned, resolve_base
 from dreamctl.generation.plan import Meaning, Plan, near_miss, read_prompt
 from dreamctl.registry import Version, find_version
 from dreamctl.runfolder import RunFolder
 from dreamctl.workflows.harvest import harvest
+from dreamctl.workflows.lesson import absolute_source
 from dreamctl.workflows.notice import tell_notice
 
 _MAX_SEED = 2**32
@@ -72,14 +73,10 @@ def make_plan(context: Context, order: Order) -> Plan:
         version: Version | None = _whole(context, [find_version(context.registry.versions(), order.version)])
     else:
         meaning = read_prompt(order.prompt, taught, target)
-        version = _version(context, meaning, target) if meaning.concepts else None
+        version = _version(context, meaning, target, order.base_model) if meaning.concepts else None
     if version:
         run = RunFolder(context.runs / version.run_id)
         recipe, model = run.recipe(), run.model
-        if order.base_model and order.base_model != recipe.base.source:
-            raise InvalidInput(
-                f"{version.name} was taught on {recipe.base.source}, not on {order.base_model}", field="--base-model"
-            )
     else:
         recipe, model = _base_recipe(context, order.base_model), None
         if target is not Target.pretrained:
@@ -112,12 +109,15 @@ def _target(context: Context, order: Order) -> Target | None:
     return order.target or (None if settings.origin("target") == "default" else settings.target)
 
 
-def _version(context: Context, meaning: Meaning, target: Target | None) -> Version:
-    """The newest version of the named concept for the target."""
+def _version(context: Context, meaning: Meaning, target: Target | None, base_model: str | None) -> Version:
+    """The newest version of the named concept for the target, on the base that the line names."""
     concept = meaning.concepts[0]
     wanted = [item for item in context.registry.versions(concept.identifier) if target in (None, item.target)]
+    if base_model:
+        digest = resolve_base(Base(source=absolute_source(base_model))).digest
+        wanted = [item for item in wanted if item.base_digest == digest]
     if not wanted:
-        where = f" for target {target.value}" if target else ""
+        where = f" on {base_model}" if base_model else f" for target {target.value}" if target else ""
         raise NotFound(
             f"{concept.identifier!r} has no model version yet{where}",
             field="PROMPT",
@@ -140,9 +140,9 @@ def _whole(context: Context, versions: Sequence[Version]) -> Version:
 def _base_recipe(context: Context, base_model: str | None) -> Recipe:
     """The recipe whose `sampling` and resolution suit the pretrained model."""
     source = base_model or context.settings.base_model or "builtin"
-    base = resolve_base(Base(source=source))
+    base = resolve_base(Base(source=absolute_source(source)))
     recipe = recipes.resolve(recipes.default_for(source, base.family), [{"base": {"source": source}}])
-    return recipe.model_copy(update={"base": base.base.model_copy(update={"digest": base.digest})})
+    return recipe.model_copy(update={"base": pinned(base)})
 
 
 def _tell_nothing_named(context: Context, prompt: str, taught: Sequence[Concept]) -> None:
@@ -161,6 +161,7 @@ def _draw(context: Context, plan: Plan, order: Order) -> Pictures:
     when = datetime.datetime.now()
     total = plan.steps * len(plan.seeds)
     parameters = {key: value for key, value in plan.data().items() if key not in ("prompt", "seeds")}
+    parameters["model"] = plan.version
     images, files = [], []
     made = pipe.make(
         plan.prompt,
@@ -173,9 +174,10 @@ def _draw(context: Context, plan: Plan, order: Order) -> Pictures:
         on_progress=lambda done, _: context.reporter.progress("drawing", done, total),
     )
     for seed, image in zip(plan.seeds, made, strict=True):
-        files.append(save_picture(image, folder, plan.prompt, when, seed, {**parameters, "model": plan.version}))
-        images.append(image)
+        files.append(save_picture(image, folder, plan.prompt, when, seed, parameters))
+        if order.grid:
+            images.append(image)
     sheet = None
-    if order.grid:
-        sheet = save_picture(grid(images), folder, f"grid {plan.prompt}", when, plan.seeds[0], parameters)
+    if images:
+        sheet = save_picture(grid(images), folder, plan.prompt, when, plan.seeds[0], parameters, prefix="grid-")
     return Pictures(plan, files, sheet)

@@ -2,48 +2,58 @@
 
 from __future__ import annotations
 
+import shutil
+import time
+
 from dreamctl.context import Context
-from dreamctl.domain.run import FINAL, RUN_ID, Event, RunRecord, State
+from dreamctl.domain.run import FINAL, RUN_ID, State
 from dreamctl.errors import DreamctlError
 from dreamctl.registry import Version
-from dreamctl.runfolder import RUN_JSON, RunFolder, now
+from dreamctl.runfolder import RUN_JSON, RunFolder
+
+_STALE_SECONDS = 24 * 3600.0
 
 
-def harvest(context: Context) -> set[str]:
-    """Record every run folder whose state the registry does not know yet; returns the ids of damaged ones.
+def harvest(context: Context) -> None:
+    """Record every run folder whose state the registry does not know yet. Runs without news cost one look.
 
     A damaged run is passed over with a warning, so that it stands in nobody's way.
     """
-    damaged = set()
-    settled = {row.id: row.state for row in context.registry.runs()}
+    _sweep(context)
+    known = {row.id: row.state for row in context.registry.runs()}
+    made = {version.run_id for version in context.registry.versions()}
     news = []
     for run in run_folders(context):
-        known = settled.get(run.id)
-        if known in FINAL:
+        state = known.get(run.id)
+        if state in FINAL and (state is State.cancelled or run.id in made):
             continue
         try:
-            events = run.events()
-            state = run.state()
-            if state is not known:
-                record, _, _ = run.record(), run.concept(), run.recipe()  # all must be readable
-                news.append((events[-1].time if events else record.created, run, state))
+            told = run.state()
+            if told is not state or (told is State.succeeded and run.id not in made):
+                news.append((last_change(run), run))
         except DreamctlError as error:
-            damaged.add(run.id)
-            context.reporter.warn(f"run {run.id} is damaged and passed over: {error.message}")
-    for _, run, _ in sorted(news, key=lambda item: (item[0], item[1].id)):
-        record_run(context, run)
-    return damaged
+            _tell_damaged(context, run, error)
+    for _, run in sorted(news, key=lambda item: (item[0], item[1].id)):
+        try:
+            record_run(context, run)
+        except DreamctlError as error:
+            _tell_damaged(context, run, error)
 
 
-def record_run(context: Context, run: RunFolder, backend: str = "local") -> list[Version]:
-    """Bring one run's row up to date; a run that succeeded registers its model version. Returns what it made."""
-    record, concept, state = run.record(), run.concept(), run.state()
-    known = context.registry.run(run.id)
-    context.registry.record_run(
-        record, concept, run.recipe().base.source, known.backend if known else backend, state, now()
-    )
+def record_run(context: Context, run: RunFolder) -> list[Version]:
+    """Bring one run up to date; one that succeeded registers its model version. Returns what it made."""
+    state = run.state()
     model = run.model_file() if state is State.succeeded else None
-    return context.registry.add_version(run.id, record.target, model, _ended(run.events(), record)) if model else []
+    if state is State.succeeded and model is None:
+        raise DreamctlError(f"{run.model} holds no model.json", hint=f"dreamctl rm {run.id}")
+    base = run.recipe().base.source
+    return context.registry.harvest(run.record(), run.concept(), base, state, model, last_change(run))
+
+
+def last_change(run: RunFolder) -> str:
+    """When the run last told something."""
+    events = run.events()
+    return events[-1].time if events else run.record().created
 
 
 def run_folders(context: Context) -> list[RunFolder]:
@@ -54,5 +64,13 @@ def run_folders(context: Context) -> list[RunFolder]:
     return [RunFolder(path) for path in names if (path / RUN_JSON).is_file()]
 
 
-def _ended(events: list[Event], record: RunRecord) -> str:
-    return events[-1].time if events else record.created
+def _sweep(context: Context) -> None:
+    """Remove what a killed `train` or `rm` left half made or half deleted a day ago."""
+    if context.runs.is_dir():
+        for path in context.runs.glob(".*"):
+            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _tell_damaged(context: Context, run: RunFolder, error: DreamctlError) -> None:
+    context.reporter.warn(f"run {run.id} is passed over: {error.message} (`dreamctl rm {run.id}` deletes it)")

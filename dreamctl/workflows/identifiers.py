@@ -29,7 +29,7 @@ class Known:
     def data(self) -> dict[str, Any]:
         """JSON-ready; its keys are an interface."""
         return {
-            **self.concept.plain(),
+            **self.concept.model_dump(mode="json"),
             "versions": [
                 {
                     "version": version.name,

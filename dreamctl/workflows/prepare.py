@@ -13,7 +13,7 @@ from dreamctl.archive import pack_dataset
 from dreamctl.context import Context
 from dreamctl.datasetfolder import DatasetFolder
 from dreamctl.domain.dataset import Dataset, Picture, Skipped
-from dreamctl.errors import DreamctlError, Interrupted, InvalidInput, NotFound, Terminated
+from dreamctl.errors import DreamctlError, InvalidInput, NotFound
 from dreamctl.parallel import spread
 from dreamctl.sources import Found, find, output_names
 from dreamctl.staging import Stage
@@ -75,7 +75,7 @@ def prepare(
             if stage.recover():
                 context.reporter.note(f"finished what an interrupted command had begun in {target}")
             return _prepare(context, stage, found, rules, zip_, strict)
-        except (Interrupted, Terminated, KeyboardInterrupt):
+        except KeyboardInterrupt:
             raise  # what was made stays in the stage for the next run
         except BaseException:
             stage.discard()

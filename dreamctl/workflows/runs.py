@@ -8,8 +8,8 @@ from typing import Any
 
 from dreamctl.context import Context
 from dreamctl.domain.concept import Concept
-from dreamctl.domain.run import FINAL, Event, State, Target
-from dreamctl.errors import ConsentRequired, InvalidInput, RunFailed, StillRunning
+from dreamctl.domain.run import FINAL, WORKING, Event, State, Target
+from dreamctl.errors import ConsentRequired, DreamctlError, InvalidInput, RunFailed, StillRunning
 from dreamctl.registry import Version, find_version
 from dreamctl.runfolder import RunFolder, resolve_run_id
 from dreamctl.workflows.harvest import harvest, record_run, run_folders
@@ -47,7 +47,7 @@ class RunStatus:
         return {
             "id": self.id,
             "state": self.state.value,
-            **self.concept.plain(),
+            **self.concept.model_dump(mode="json"),
             "target": self.target.value,
             "base": self.base,
             "method": self.method,
@@ -70,9 +70,14 @@ def find_run(context: Context, wanted: str) -> RunFolder:
 
 def all_status(context: Context) -> list[RunStatus]:
     """Every run, newest first."""
-    damaged = harvest(context)
-    whole = [run for run in reversed(run_folders(context)) if run.id not in damaged]
-    return [run_status(context, run, log_lines=0) for run in whole]
+    harvest(context)
+    told = []
+    for run in reversed(run_folders(context)):
+        try:
+            told.append(run_status(context, run, log_lines=0))
+        except DreamctlError as error:
+            context.reporter.warn(f"run {run.id} cannot be shown: {error.message}")
+    return told
 
 
 def one_status(context: Context, wanted: str, log_lines: int = 10) -> RunStatus:
@@ -83,37 +88,36 @@ def one_status(context: Context, wanted: str, log_lines: int = 10) -> RunStatus:
 def run_status(context: Context, run: RunFolder, log_lines: int) -> RunStatus:
     """Read one run's folder."""
     record, recipe, events = run.record(), run.recipe(), run.events()
-    row = context.registry.run(run.id)
     steps = [event for event in events if event.type == "step"]
     step = int(steps[-1].fields["step"]) if steps else 0
     state = run.state()
     pace = steps[-1].fields.get("seconds") if steps and state is State.running else None
-    message = next((event.fields.get("message") for event in reversed(events) if event.type == "state"), None)
     return RunStatus(
         id=run.id,
         concept=run.concept(),
         target=record.target,
         base=recipe.base.source,
         method=recipe.method.name,
-        backend=row.backend if row else "local",
+        backend=record.backend,
         state=state,
         step=step,
         steps=recipe.training.steps,
         seconds_left=round(pace * (recipe.training.steps - step), 1) if pace else None,
         created=record.created,
-        message=message,
+        message=run.message(),
         versions=[item for item in context.registry.versions() if item.run_id == run.id],
         loss=_curve(steps),
         log=run.log_tail(log_lines),
     )
 
 
-def exit_for(status: RunStatus) -> None:
-    """For `--exit-status`: raise StillRunning (8) or RunFailed (6) where the run has not succeeded."""
-    if status.state in (State.created, State.submitting, State.queued, State.running):
-        raise StillRunning(f"run {status.id} is still {status.state} ({status.progress})")
-    if status.state is not State.succeeded:
-        raise RunFailed(f"run {status.id} is {status.state}" + (f": {status.message}" if status.message else ""))
+def unfinished(status: RunStatus) -> DreamctlError | None:
+    """For `--exit-status`: StillRunning (8) or RunFailed (6) where the run has not succeeded."""
+    if status.state in WORKING:
+        return StillRunning(f"run {status.id} is still {status.state} ({status.progress})")
+    if status.state is State.succeeded:
+        return None
+    return RunFailed(f"run {status.id} is {status.state}" + (f": {status.message}" if status.message else ""))
 
 
 def sparkline(values: list[float]) -> str:
@@ -131,8 +135,7 @@ def cancel(context: Context, wanted: str) -> RunFolder:
     run = find_run(context, wanted)
     if run.state() in FINAL:
         raise InvalidInput(f"run {run.id} is {run.state()} already", field="RUN")
-    row = context.registry.run(run.id)
-    context.backend(row.backend if row else None).cancel(run)
+    context.backend(run.record().backend).cancel(run)
     record_run(context, run)
     return run
 

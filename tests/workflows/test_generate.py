@@ -12,8 +12,10 @@ from dreamctl.domain.run import Target
 from dreamctl.errors import InvalidInput, NotFound
 from dreamctl.generation.plan import Plan
 from dreamctl.workflows.generate import Order, make_plan
-from dreamctl.workflows.train import Wish, train
+from dreamctl.workflows.lesson import Wish
+from dreamctl.workflows.train import train
 from tests.fakes import Recorder, write_dataset
+from tests.tiny_models import write_tiny_sd15
 from tests.workflows.conftest import Open
 
 SMALL = ["training.resolution=64", "training.steps=3", "prior.pictures=0", "sampling.steps=7", "sampling.guidance=3"]
@@ -78,7 +80,7 @@ def test_target_pretrained_leaves_prompt_and_base_alone(taught: Context) -> None
         ("sks beside zwx", {}, InvalidInput, r"several concepts \(sks, zwx\)"),
         ("sks", {"target": Target.private_meta}, NotFound, "'sks' has no model version yet for target private_meta"),
         ("sks", {"version": "sks@9"}, NotFound, "no version 'sks@9'"),
-        ("sks", {"base_model": "other/base"}, InvalidInput, "was taught on"),
+        ("sks", {"base_model": "/nowhere"}, NotFound, "/nowhere does not exist"),
         ("sks", {"seed": -1}, InvalidInput, "--seed -1 is out of range"),
     ],
 )
@@ -94,7 +96,14 @@ def test_seeds_count_up_from_the_first(taught: Context) -> None:
     assert plan(taught, "sks").seeds != plan(taught, "sks").seeds
 
 
-def test_a_plan_names_no_place(taught: Context, tmp_path: Path) -> None:
+def test_a_plan_names_no_place(taught: Context, base: Path, tmp_path: Path) -> None:
     chosen = plan(taught, "sks", target=Target.private)
-    described = {key: value for key, value in chosen.data().items() if key != "base"}
-    assert str(tmp_path) not in str(described)
+    assert str(tmp_path) not in str(chosen.data())
+    assert str(base) not in str(chosen.data())
+
+
+def test_the_base_of_the_line_chooses_among_versions(taught: Context, base: Path, tmp_path: Path) -> None:
+    assert plan(taught, "sks", base_model=str(base)).version == "sks@1"
+    other = write_tiny_sd15(tmp_path / "other", seed=3)
+    with pytest.raises(NotFound, match=r"'sks' has no model version yet on .*other"):
+        plan(taught, "sks", base_model=str(other))

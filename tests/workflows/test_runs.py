@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from dreamctl.domain.run import State
 from dreamctl.errors import ConsentRequired, InvalidInput, NotFound, RunFailed, StillRunning
 from dreamctl.files import locked
 from dreamctl.runfolder import EventWriter, RunFolder
-from dreamctl.workflows.runs import all_status, cancel, exit_for, one_status, remove, sparkline
+from dreamctl.workflows.identifiers import identifiers
+from dreamctl.workflows.runs import all_status, cancel, one_status, remove, sparkline, unfinished
 from tests.fakes import Recorder, finish, write_dataset, write_run
 from tests.workflows.conftest import Open
 
@@ -47,14 +49,12 @@ def test_one_run_tells_progress_curve_and_log(context: Context, run: RunFolder) 
     run.log_file.write_text("\n".join(f"line {number}" for number in range(30)) + "\n")
     with locked(run.lock_file, "training"):
         told = one_status(context, run.id[:15])
-        with pytest.raises(StillRunning):
-            exit_for(told)
+        assert isinstance(unfinished(told), StillRunning)
     assert (told.state, told.step, told.seconds_left) == (State.running, 100, 50.0)
     assert told.log == [f"line {number}" for number in range(20, 30)]
     assert len(told.loss) <= 48
     assert told.loss == sorted(told.loss, reverse=True)
-    with pytest.raises(RunFailed, match="interrupted"):
-        exit_for(one_status(context, run.id))
+    assert isinstance(unfinished(one_status(context, run.id)), RunFailed), "nobody works on it"
 
 
 def test_a_curve_is_drawn_low_to_high() -> None:
@@ -102,3 +102,68 @@ def test_a_damaged_run_folder_is_passed_over_with_a_warning(open_context: Open, 
     told = all_status(open_context(person))
     assert [row.id for row in told] == [whole.id]
     assert any(run.id in warning for warning in person.warnings)
+
+
+@pytest.mark.parametrize("state", [State.submitting, State.queued, State.running])
+def test_a_run_whose_trainer_died_is_interrupted_wherever_it_was(
+    context: Context, run: RunFolder, state: State
+) -> None:
+    writer = EventWriter(run.events_file)
+    writer.state(state)
+    writer.close()
+    assert one_status(context, run.id).state is State.interrupted
+
+
+def test_a_finished_run_with_a_damaged_folder_hides_no_other(
+    open_context: Open, context: Context, run: RunFolder, tmp_path: Path
+) -> None:
+    finish(run)
+    whole = write_run(context.runs, write_dataset(tmp_path / "data"), RECIPE, key="other")
+    all_status(context)
+    (run.path / "recipe.toml").write_text("?")
+    person = Recorder()
+    assert [row.id for row in all_status(open_context(person))] == [whole.id]
+    assert any(run.id in warning for warning in person.warnings)
+
+
+def test_a_model_file_that_was_damaged_is_told_until_it_is_mended(open_context: Open, run: RunFolder) -> None:
+    finish(run)
+    file = run.model / "model.json"
+    text = file.read_text()
+    file.write_text("{")
+    for _ in range(2):
+        person = Recorder()
+        assert identifiers(open_context(person)) == []
+        assert any("model.json" in warning for warning in person.warnings)
+    file.write_text(text)
+    (known,) = identifiers(open_context())
+    assert [version.name for version in known.versions] == ["sks@1"]
+
+
+@pytest.mark.parametrize(
+    "line", ["[]", "7", '{"v": 1}', '{"v": 1, "seq": "x", "attempt": 1, "time": "", "type": "note"}']
+)
+def test_a_line_of_events_that_is_none_is_passed_over(context: Context, run: RunFolder, line: str) -> None:
+    steps(run, 2)
+    with open(run.events_file, "a") as file:
+        file.write(line + "\n")
+    assert one_status(context, run.id).step == 2
+
+
+def test_a_state_of_a_newer_program_is_one_warning(open_context: Open, run: RunFolder) -> None:
+    writer = EventWriter(run.events_file)
+    writer.write("state", state="paused")
+    writer.close()
+    person = Recorder()
+    assert all_status(open_context(person)) == []
+    assert any("paused" in warning for warning in person.warnings)
+
+
+def test_what_a_killed_command_left_half_made_is_swept_after_a_day(context: Context, run: RunFolder) -> None:
+    fresh, stale = run.path.parent / ".new.abcd", run.path.parent / ".old.removed"
+    for path in (fresh, stale):
+        path.mkdir()
+    os.utime(stale, (0, 0))
+    all_status(context)
+    assert fresh.is_dir()
+    assert not stale.exists()

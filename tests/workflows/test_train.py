@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +15,11 @@ from dreamctl.context import Context
 from dreamctl.domain.concept import Kind
 from dreamctl.domain.run import State
 from dreamctl.errors import InvalidInput, NotFound, RunFailed
+from dreamctl.families.sources import resolve_base
 from dreamctl.runfolder import EventWriter, RunFolder
-from dreamctl.workflows.train import Taught, Wish, train
+from dreamctl.workflows.identifiers import identifiers
+from dreamctl.workflows.lesson import Wish
+from dreamctl.workflows.train import Taught, train
 from tests.fakes import InstantBackend, Recorder, finish, write_dataset, write_pictures
 from tests.workflows.conftest import Open
 
@@ -106,7 +113,7 @@ def test_a_human_name_is_kept(open_context: Open, dataset: Path) -> None:
 def test_a_dataset_smaller_than_the_recipe_prints_the_prepare_line(context: Context, dataset: Path) -> None:
     with pytest.raises(InvalidInput, match="prepared at 64×64, the recipe trains at 128×128") as raised:
         teach(context, overrides=[*SMALL, "training.resolution=128"])
-    assert raised.value.hint == "dreamctl prepare ORIGINALS --out processed --size 128"
+    assert raised.value.hint == f"dreamctl prepare ORIGINALS --out {dataset} --size 128"
 
 
 def test_plain_pictures_are_prepared_on_the_way(context: Context, user: Path) -> None:
@@ -126,6 +133,71 @@ def test_a_dataset_with_a_trigger_is_taught_as_that_word(open_context: Open, use
     with pytest.raises(InvalidInput, match="hold the word 'zwx', not 'sks'"):
         teach(open_context(), dataset=triggered.path, identifier="sks")
     assert names(teach(open_context(), dataset=triggered.path)) == ["zwx@1"]
+
+
+def test_a_dry_run_checks_what_the_real_one_checks(open_context: Open, dataset: Path, user: Path) -> None:
+    teach(open_context(), identifier="sks")
+    with pytest.raises(InvalidInput, match="taken by 'sks'"):
+        teach(open_context(), identifier="sks", category="dog", dry_run=True)
+    with pytest.raises(InvalidInput, match="a dry run prepares nothing"):
+        teach(open_context(), dataset=write_pictures(user / "original"), dry_run=True)
+    assert not (user / "original" / "dataset.json").exists()
+
+
+@pytest.mark.parametrize("extra", [{"dry_run": True}, {"overrides": ["training.steps=9"]}, {"identifier": "zwx"}])
+def test_resume_goes_on_with_a_run_as_it_is(open_context: Open, dataset: Path, extra: dict[str, Any]) -> None:
+    taught = teach(open_context())
+    assert taught.run is not None
+    with pytest.raises(InvalidInput, match="as it is"):
+        train(open_context(), Wish(resume=taught.run.id, **extra))
+    assert train(open_context(), Wish(resume=taught.run.id)).before
+
+
+def test_a_known_style_keeps_its_recipe(open_context: Open, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    knobs = ["training.resolution=64", "training.steps=3"]
+    first = teach(open_context(), kind=Kind.style, overrides=knobs)
+    assert first.recipe.training.offset_noise > 0
+    again = teach(open_context(), overrides=knobs)
+    assert again.before
+    assert again.run == first.run
+
+
+def test_an_older_version_is_named_so_that_it_is_drawn(open_context: Open, dataset: Path) -> None:
+    teach(open_context())
+    teach(open_context(), overrides=[*SMALL, "training.seed=7"])
+    assert not teach(open_context()).newest
+
+
+def test_another_subject_in_the_same_folder_gets_its_own_identifier(open_context: Open, user: Path) -> None:
+    teach(open_context(), dataset=write_dataset(user / "processed").path)
+    shutil.rmtree(user / "processed")
+    other = write_dataset(user / "processed", colours=7)
+    assert names(teach(open_context(), dataset=other.path)) == ["zwx@1"]
+
+
+def test_a_folder_base_is_remembered_by_digest_and_written_nowhere(
+    open_context: Open, dataset: Path, base: Path
+) -> None:
+    taught = teach(open_context())
+    assert taught.run is not None
+    assert str(base) not in (taught.run.path / "recipe.toml").read_text()
+    assert taught.recipe.base.source == base.name
+    assert resolve_base(taught.recipe.base).folder == base
+
+
+def test_two_commands_at_once_teach_the_same_once(open_context: Open, dataset: Path, base: Path) -> None:
+    words = ["train", "--category", "person", "--base-model", str(base), "--detach", "-q"]
+    sets = [word for knob in [*SMALL, "training.steps=2", "samples.prompts=[]"] for word in ("--set", knob)]
+    command = [sys.executable, "-m", "dreamctl", *words, *sets]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    ids = {one.communicate(timeout=120)[0].strip() for one in both}
+    assert [one.returncode for one in both] == [0, 0]
+    assert len(ids) == 1
+    run = RunFolder(open_context().runs / ids.pop())
+    deadline = time.monotonic() + 60
+    while run.alive() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert [version.name for version in identifiers(open_context())[0].versions] == ["sks@1"]
 
 
 def test_a_dry_run_starts_nothing(context: Context, dataset: Path) -> None:

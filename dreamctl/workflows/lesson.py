@@ -1,0 +1,185 @@
+"""What a training is: dataset, concept, recipe and base, chosen from line, settings and registry, and checked."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dreamctl import recipes
+from dreamctl.context import Context
+from dreamctl.datasetfolder import DatasetFolder, is_dataset
+from dreamctl.domain.concept import CATEGORY_EXAMPLES, Concept, Kind
+from dreamctl.domain.identifiers import first_free
+from dreamctl.domain.recipe import Base, Recipe, parse_assignment
+from dreamctl.domain.run import Target, run_key
+from dreamctl.errors import DreamctlError, InvalidInput
+from dreamctl.families.base import ResolvedBase
+from dreamctl.families.sources import pinned, resolve_base
+from dreamctl.workflows.datasets import check_not_interrupted, chosen_dataset, default_folder
+from dreamctl.workflows.prepare import prepare_on_the_way
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the line says; None where it says nothing."""
+
+    dataset: Path | None = None
+    identifier: str | None = None
+    name: str | None = None
+    category: str | None = None
+    kind: Kind | None = None
+    recipe: str | None = None
+    base_model: str | None = None
+    overrides: Sequence[str] = ()
+    resume: str | None = None
+    again: bool = False
+    detach: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Material:
+    """What is taught from and how. `known`: the concept that line or pictures mean, where the registry has one."""
+
+    dataset: DatasetFolder
+    digests: tuple[str, str]
+    recipe: Recipe
+    known: Concept | None
+    category: str
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Everything that decides a training, chosen and checked."""
+
+    dataset: DatasetFolder
+    digests: tuple[str, str]
+    concept: Concept
+    recipe: Recipe
+    target: Target
+
+    @property
+    def key(self) -> str:
+        return run_key(*self.digests, self.recipe, self.concept, self.target)
+
+
+def gather(context: Context, wish: Wish) -> Material:
+    """Choose and check dataset, recipe and base, and ask for the category; nothing is started or claimed."""
+    known = _known(context, wish)
+    kind = wish.kind or (known.kind if known else Kind.subject)
+    recipe, base = choose_recipe(context, wish.recipe, wish.base_model, wish.overrides, style=kind is Kind.style)
+    problems = context.backend().check(recipe)
+    if problems:
+        raise DreamctlError("; ".join(problems))
+    dataset = _dataset(context, wish, recipe)
+    category = wish.category or (known.category if known else None) or context.reporter.ask(_CATEGORY_QUESTION)
+    if not category:
+        raise InvalidInput(
+            "no category given: what are the pictures of?",
+            field="--category",
+            hint=f"a plain noun: --category {', '.join(CATEGORY_EXAMPLES)} …",
+        )
+    recipe = recipe.model_copy(update={"base": pinned(base), "family": base.family})
+    return Material(dataset, dataset.digests(), recipe, known, category)
+
+
+def choose(context: Context, wish: Wish, material: Material) -> Lesson:
+    """Choose the identifier, and check it against the registry. Under the lock of `train`: see there."""
+    target = context.settings.target
+    if target is not Target.private:
+        raise InvalidInput(
+            f"training into target {target.value!r} is not there yet",
+            field="--target",
+            hint="use private: a model of its own for each concept",
+        )
+    known = _known(context, wish) or material.known  # another `train` may just have taught it
+    identifier = wish.identifier or material.dataset.manifest().trigger or (known.identifier if known else None)
+    values = {
+        "identifier": identifier or first_free(item.identifier for item in context.registry.concepts()),
+        "category": material.category,
+        "kind": wish.kind or (known.kind if known else Kind.subject),
+        "name": wish.name or (known.name if known else None),
+    }
+    concept = Concept.parse(values, "concept")
+    context.registry.check_concept(concept)
+    return Lesson(material.dataset, material.digests, concept, material.recipe, target)
+
+
+def choose_recipe(
+    context: Context, named: str | None, base_model: str | None, overrides: Sequence[str], style: bool = False
+) -> tuple[Recipe, ResolvedBase]:
+    """The recipe and its base by the order of settings: line, then the recipe named on it, then the settings."""
+    tables = [parse_assignment(text) for text in overrides]
+    source = base_model or (None if named else context.settings.base_model)
+    for table in tables:
+        source = table.get("base", {}).get("source", source)
+    name = named or context.settings.recipe
+    if name is None:
+        source = source or "builtin"
+        probe = resolve_base(Base(source=absolute_source(source)))
+        name = recipes.default_for(source, probe.family)
+        if style and f"{name}-style" in recipes.names():
+            name = f"{name}-style"
+    if source:
+        tables.append({"base": {"source": absolute_source(source)}})
+    recipe = recipes.resolve(name, tables)
+    return recipe, resolve_base(recipe.base)
+
+
+def absolute_source(source: str) -> str:
+    """A folder's path must still mean the same in the trainer's process."""
+    path = Path(source).expanduser()
+    return str(path.absolute()) if path.is_dir() else source
+
+
+def _known(context: Context, wish: Wish) -> Concept | None:
+    """The concept that the line names, or that these pictures were taught as, where the registry has it."""
+    path = wish.dataset.expanduser().absolute() if wish.dataset else default_folder(context)
+    dataset = DatasetFolder(path) if is_dataset(path) else None
+    identifier = wish.identifier or (dataset.manifest().trigger if dataset else None) or wish.name
+    if identifier:
+        return context.registry.concept(identifier)
+    if dataset is None:
+        return None
+    files = [picture.sha256 for picture in dataset.manifest().pictures]
+    known = context.registry.taught_as(path, dataset.digests()[0], files)
+    return known if known and wish.category in (None, known.category) else None
+
+
+def _dataset(context: Context, wish: Wish, recipe: Recipe) -> DatasetFolder:
+    """The prepared dataset, large enough, and not written for another identifier."""
+    path = wish.dataset.expanduser().absolute() if wish.dataset else default_folder(context)
+    check_not_interrupted(path)
+    size = recipe.training.resolution
+    if wish.dataset and path.exists() and not is_dataset(path):
+        if wish.dry_run:
+            raise InvalidInput(
+                f"{path} is not prepared yet, and a dry run prepares nothing",
+                field="DATASET",
+                hint=f"dreamctl prepare {shlex.quote(str(wish.dataset))} --size {size}",
+            )
+        dataset = prepare_on_the_way(context, path, size)
+    else:
+        dataset = chosen_dataset(context, wish.dataset)
+    manifest = dataset.manifest()
+    if not manifest.pictures:
+        raise InvalidInput(f"{dataset.path} holds no picture", field="DATASET", hint="prepare it again")
+    if manifest.size < size:
+        raise InvalidInput(
+            f"{dataset.path} is prepared at {manifest.size}×{manifest.size}, the recipe trains at {size}×{size}",
+            field="training.resolution",
+            hint=f"dreamctl prepare ORIGINALS --out {shlex.quote(str(wish.dataset or dataset.path))} --size {size}",
+        )
+    trigger = manifest.trigger
+    if trigger and wish.identifier and trigger.casefold() != wish.identifier.casefold():
+        raise InvalidInput(
+            f"the captions of {dataset.path} hold the word {trigger!r}, not {wish.identifier!r}",
+            field="--identifier",
+            hint=f"dreamctl caption {shlex.quote(str(dataset.path))} --trigger {shlex.quote(wish.identifier)}",
+        )
+    return dataset
+
+
+_CATEGORY_QUESTION = f"What are the pictures of ({', '.join(CATEGORY_EXAMPLES)} …)"
