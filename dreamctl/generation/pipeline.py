@@ -48,6 +48,10 @@ def open_pipeline(
     base; NotFound when there is no model; and what `resolve_base` raises.
     """
     place = torch.device(device) if device else best_device()
+    if (place.type == "cuda" and not torch.cuda.is_available()) or (
+        place.type == "mps" and not torch.backends.mps.is_available()
+    ):
+        raise InvalidInput(f"there is no {place} device here", field="device", hint="`dreamctl doctor` lists devices")
     resolved = base if isinstance(base, ResolvedBase) else resolve_base(base)
     if model_dir:
         verify_model(model_dir, resolved)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -151,3 +152,46 @@ def test_detached_it_returns_the_run_and_a_kill_is_told(base: Path, user: Path) 
     again.communicate(timeout=60)
     assert again.returncode == 143
     assert not run.alive(), "also a trainer that has just begun is stopped"
+
+
+def digest_after_kills(base: Path, kills: int, seed: int, monkeypatch: pytest.MonkeyPatch, home: Path) -> str:
+    """Train with `dreamctl train`, killed with its trainer `kills` times at random moments; the model's digest."""
+    monkeypatch.setenv("DREAMCTL_HOME", str(home))
+    words = train_command(base, "--json", "--set", "prior.pictures=4", "--set", "sampling.steps=2", steps=40)
+    chance = random.Random(seed)
+    killed = 0
+    while killed < kills:
+        command = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            command.wait(chance.uniform(0.5, 12))
+            break  # it was done before the next kill
+        except subprocess.TimeoutExpired:
+            killed += 1
+        for file in runs_dir().glob("*/trainer.pid"):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(int(file.read_text()), signal.SIGKILL)
+        command.kill()
+        command.wait()
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    value = json.loads(done.stdout)
+    assert value["versions"] == ["sks@1"], "one run, one version, however often it was killed"
+    return str(value["digest"])
+
+
+def test_kill_9_of_command_and_trainer_gives_the_same_weights(
+    base: Path, user: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_dataset(user / "processed")
+    undisturbed = digest_after_kills(base, 0, 0, monkeypatch, tmp_path / "calm")
+    assert digest_after_kills(base, 2, 1, monkeypatch, tmp_path / "killed") == undisturbed
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_fifty_kills_of_command_and_trainer_give_the_same_weights(
+    base: Path, user: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_dataset(user / "processed")
+    undisturbed = digest_after_kills(base, 0, 0, monkeypatch, tmp_path / "calm")
+    for seed in range(5):
+        assert digest_after_kills(base, 10, seed, monkeypatch, tmp_path / f"killed-{seed}") == undisturbed

@@ -1,4 +1,4 @@
-"""How long the demo takes, command by command; the reference is the whole."""
+"""How long the demo takes, and its parts beside the whole."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def run() -> list[Row]:
     training = sum(value for line, value in seconds.items() if " train" in line)
     drawing = max(value for line, value in seconds.items() if " generate" in line)
     return [
-        Row("whole demo", whole, whole, "at most", 300, "s"),
+        Row("whole demo", whole, 0, "at most", 300, "s"),
         Row("training", training, whole, "at most", 90, "s"),
         Row("a picture of four, the command's start included", drawing / 4, whole, "at most", 3, "s"),
     ]

@@ -25,6 +25,7 @@ from tests.benchmarks.rows import BUILD, Row
 
 PHOTOGRAPHS = 5
 PICTURES = 16
+UNSEEN = 4
 ATTRIBUTES = Identity._fields
 
 
@@ -57,13 +58,13 @@ def _subject(number: int, identity: Identity) -> dict[str, float]:
         picture.save(original / f"{index}.png")
     _dreamctl(folder, "prepare", "original")
     _dreamctl(folder, "caption", "--overwrite")
-    _dreamctl(folder, "train", "--identifier", "sks", "--category", "person")
+    run = _dreamctl(folder, "train", "--identifier", "sks", "--category", "person")["run"]
     wanted = [unseen[index % len(unseen)] for index in range(PICTURES)]
     shares = {}
-    for prefix, target in (("", []), ("base ", ["--target", "pretrained"])):
+    for prefix, target in (("", ["--model", run]), ("base ", ["--target", "pretrained"])):
         readings = _readings(folder, [f"a photo of sks person, {scene_phrase(scene)}" for scene in wanted], target)
         shares |= _shares(prefix, readings, identity, wanted)
-    shares["leak"] = _leak(folder, identity, ["--model", "sks"])
+    shares["leak"] = _leak(folder, identity, ["--model", run])
     shares["base leak"] = _leak(folder, identity, ["--target", "pretrained"])
     write_json(done, {"state": state, "shares": shares})
     print(f"{' '.join(identity)}: {json.dumps(shares)}", file=sys.stderr, flush=True)
@@ -71,9 +72,9 @@ def _subject(number: int, identity: Identity) -> dict[str, float]:
 
 
 def _scenes(number: int) -> tuple[list[str], list[str]]:
-    """The five scenes of a subject's photographs, and all others."""
-    seen = random.Random(number).sample(SCENES, PHOTOGRAPHS)
-    return seen, [scene for scene in SCENES if scene not in seen]
+    """The five scenes of a subject's photographs, and four others."""
+    scenes = random.Random(number).sample(SCENES, PHOTOGRAPHS + UNSEEN)
+    return scenes[:PHOTOGRAPHS], scenes[PHOTOGRAPHS:]
 
 
 def _shares(prefix: str, readings: Sequence[Reading], identity: Identity, wanted: Sequence[str]) -> dict[str, float]:

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from dreamctl.cli.app import main
-from dreamctl.paths import registry_file
-from tests.fakes import write_dataset
+from dreamctl.domain.recipe import Base, Recipe
+from dreamctl.paths import registry_file, runs_dir
+from tests.fakes import finish, write_dataset, write_run
 
 EIGHT = ("prepare", "upload", "caption", "config", "train", "status", "generate", "identifiers")
 
@@ -143,3 +144,42 @@ def test_shells_can_complete(shell: str) -> None:
     done = dreamctl("--show-completion", shell)
     assert done.returncode == 0
     assert "dreamctl" in done.stdout
+
+
+def test_exit_status_and_json_are_one_document() -> None:
+    run = write_run(runs_dir(), write_dataset(Path("data")), Recipe(base=Base(source="builtin")))
+    done = dreamctl("status", run.id, "--exit-status", "--json")
+    assert done.returncode == 6
+    assert json.loads(done.stdout)["state"] == "created"
+    assert "is created" in done.stderr
+    finish(run)
+    assert dreamctl("status", run.id, "--exit-status", "--json").returncode == 0
+
+
+@pytest.mark.parametrize("words", [["identifiers", "--json"], ["identifiers"], ["status", "nope", "--json"]])
+def test_a_full_standard_output_is_told_on_stderr(words: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "dreamctl", *words], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode in (1, 3)
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_name_that_the_terminal_cannot_show_is_escaped() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "dreamctl", "train", b"/x\xff", "--json"],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+    )
+    assert done.returncode == 3
+    assert json.loads(done.stdout)["error"]["code"] == "not_found"
+
+
+def test_logs_are_followed_to_the_end_of_the_run(user: Path) -> None:
+    run = write_run(runs_dir(), write_dataset(user / "data"), Recipe(base=Base(source="builtin")))
+    assert dreamctl("logs", "last").stdout == "the log is empty\n"
+    run.log_file.write_text("".join(f"line {number}\n" for number in range(20000)))
+    assert dreamctl("logs", "last", "-n", "15000", "-q").stdout.splitlines()[0] == "line 5000"
+    assert dreamctl("logs", "last", "-n", "2", "--follow").stdout == "line 19998\nline 19999\n"
