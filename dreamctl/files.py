@@ -204,13 +204,13 @@ def _holder_file(path: Path) -> Path:
 
 def _explained(error: OSError, path: Path) -> DreamctlError:
     where = error.filename or path
+    if isinstance(error, FileExistsError) and Path(where) in path.parents:
+        return DreamctlError(f"{where} is a file, not a folder", hint="choose another place")
     return DreamctlError(f"{where}: {os_reason(error)}", hint=os_hint(error))
 
 
 def os_reason(error: OSError) -> str:
     """The system's reason in lower case, as the second half of a sentence."""
-    if isinstance(error, FileExistsError | NotADirectoryError):
-        return "is a file, not a folder"
     reason = error.strerror or str(error)
     return reason[:1].lower() + reason[1:]
 

@@ -64,48 +64,20 @@ HELD_OUT = (
 _NEVER_DRAWN = frozenset((*HELD_OUT, DEMO_IDENTITY))
 
 
+_NAME_BEGINNINGS = (
+    "ba", "be", "da", "do", "fi", "ga", "go", "ha", "jo", "ka", "lu", "mi", "no", "ri", "sa", "to", "vi", "ze",
+)  # fmt: skip
+_NAME_ENDINGS = (
+    "blen", "dra", "frin", "gust", "kesh", "lorn", "mond", "neth", "plos", "quil",
+    "rast", "selv", "tarn", "vesh", "wick", "yorn", "zul", "drin", "spen", "brel",
+)  # fmt: skip
+
+
 def _known_people() -> dict[str, Identity]:
-    beginnings = (
-        "ba",
-        "be",
-        "da",
-        "do",
-        "fi",
-        "ga",
-        "go",
-        "ha",
-        "jo",
-        "ka",
-        "lu",
-        "mi",
-        "no",
-        "ri",
-        "sa",
-        "to",
-        "vi",
-        "ze",
-    )
-    endings = (
-        "blen",
-        "dra",
-        "frin",
-        "gust",
-        "kesh",
-        "lorn",
-        "mond",
-        "neth",
-        "plos",
-        "quil",
-        "rast",
-        "selv",
-        "tarn",
-        "vesh",
-    )
-    endings += ("wick", "yorn", "zul", "drin", "spen", "brel")
+    names = (beginning + ending for beginning in _NAME_BEGINNINGS for ending in _NAME_ENDINGS)
     every = [Identity(*values) for values in product(HAIR_COLOURS, HAIR_STYLES, SHIRTS, GLASSES)]
     allowed = [identity for identity in every if identity not in _NEVER_DRAWN]
     order = np.random.default_rng(11).permutation(len(allowed))
-    names = (first + last for first in beginnings for last in endings)
     return {name: allowed[index] for name, index in zip(names, order, strict=False)}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import os
 import re
 import warnings
@@ -87,6 +88,18 @@ def save_adapters(pipeline: Any, components: Mapping[str, nn.Module], folder: Pa
         arguments[f"{name}_lora_adapter_metadata"] = _metadata(component)
     with os_errors():
         type(pipeline).save_lora_weights(folder, **arguments)
+    settle_header(folder / ADAPTER_FILE)
+
+
+def settle_header(file: Path) -> None:
+    """Sort a safetensors file's metadata, which the library writes in random order: equal weights, equal bytes."""
+    data = file.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    metadata = dict(sorted(header.pop("__metadata__", {}).items()))
+    text = json.dumps({"__metadata__": metadata, **header}, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the format wants the tensors aligned
+    file.write_bytes(len(text).to_bytes(8, "little") + text + data[start:])
 
 
 def _portable(key: str) -> str:

@@ -94,7 +94,12 @@ def test_ctrl_c_saves_says_how_to_go_on_and_ends_with_130(base: Path, user: Path
 
 def test_a_closed_terminal_loses_nothing(base: Path, user: Path) -> None:
     write_dataset(user / "processed")
-    command = subprocess.Popen(train_command(base, steps=30), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = subprocess.Popen(
+        train_command(base, steps=30),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL) and None,  # tests may run under nohup
+    )
     wait_for(started)
     command.send_signal(signal.SIGHUP)
     assert command.wait(20) != 0

@@ -13,7 +13,7 @@ from dreamctl.builtin import world
 from dreamctl.builtin.captions import NONCE_WORDS, caption_and_named, vocabulary
 from dreamctl.builtin.drawing import draw, draw_cells
 from dreamctl.builtin.photographs import DEMO_PHOTOGRAPHS, photographs, write_photographs
-from dreamctl.builtin.world import DEMO_IDENTITY, HELD_OUT, SCENES, Drawing, sample_drawing, scene_phrase
+from dreamctl.builtin.world import DEMO_IDENTITY, HELD_OUT, KNOWN_PEOPLE, SCENES, Drawing, sample_drawing, scene_phrase
 
 
 def drawings(count: int, seed: int = 0) -> list[Drawing]:
@@ -70,7 +70,7 @@ def test_captions_are_true() -> None:
         "colour": lambda d: d.colour,
     }
     for drawing in drawings(2000):
-        text, named = caption_and_named(rng, drawing)
+        text, named = caption_and_named(rng, drawing, by_name=0)
         for field in named & words.keys():
             assert words[field](drawing) in text, (text, drawing)
         if "shirt" not in named:
@@ -81,9 +81,28 @@ def test_captions_are_true() -> None:
             assert not named
 
 
+def test_a_name_in_a_caption_is_that_of_the_person_drawn() -> None:
+    rng = np.random.default_rng(4)
+    called = 0
+    for drawing in drawings(2000):
+        text, named = caption_and_named(rng, drawing)
+        for name in set(text.replace(",", "").split()) & KNOWN_PEOPLE.keys():
+            called += 1
+            assert KNOWN_PEOPLE[name] == drawing.identity
+            assert {"hair_colour", "hair_style", "shirt", "glasses"} <= named
+            assert "shirt" not in text and "hair" not in text
+    assert called > 200
+
+
+def test_known_people_are_not_the_held_out_ones() -> None:
+    assert len(set(KNOWN_PEOPLE.values())) == len(KNOWN_PEOPLE) >= 256
+    assert not {*HELD_OUT, DEMO_IDENTITY} & set(KNOWN_PEOPLE.values())
+    assert not KNOWN_PEOPLE.keys() & set(NONCE_WORDS)
+
+
 def test_a_good_share_of_captions_is_empty_or_bare() -> None:
     rng = np.random.default_rng(2)
-    captions = [caption_and_named(rng, drawing)[0] for drawing in drawings(3000)]
+    captions = [caption_and_named(rng, drawing, by_name=0)[0] for drawing in drawings(3000)]
     assert 0.07 < sum(not text for text in captions) / len(captions) < 0.13
     assert "a photo of a person" in captions
 
@@ -92,7 +111,7 @@ def test_captions_use_only_the_vocabulary() -> None:
     rng = np.random.default_rng(3)
     known = set(vocabulary())
     for drawing in drawings(1000):
-        text = caption_and_named(rng, drawing)[0]
+        text = caption_and_named(rng, drawing, by_name=0)[0]
         assert set(text.replace(",", "").split()) <= known, text
 
 

@@ -235,7 +235,7 @@ def test_what_is_explained_is_what_counts() -> None:
         ("max-cost", ["max_cost"]),
         ("training.steps", ["training.steps"]),
         ("steps", ["training.steps", "sampling.steps"]),
-        ("checkpoints", ["checkpoints.every", "checkpoints.keep"]),
+        ("checkpoints", ["checkpoints.every", "checkpoints.keep", "checkpoints.keep_when_done"]),
     ],
 )
 def test_a_key_is_found_by_its_name_its_table_or_its_end(key: str, found: list[str]) -> None:

@@ -215,7 +215,6 @@ def test_a_dry_run_starts_nothing(context: Context, dataset: Path) -> None:
         ({"recipe": "sd51"}, NotFound, "no recipe named 'sd51'"),
         ({"base_model": "/nowhere"}, NotFound, "/nowhere does not exist"),
         ({"dataset": Path("/nowhere")}, NotFound, "no dataset at /nowhere"),
-        ({"resume": "20200101"}, NotFound, "no run '20200101'"),
     ],
 )
 def test_what_cannot_be_is_told_before_anything_starts(
@@ -224,6 +223,11 @@ def test_what_cannot_be_is_told_before_anything_starts(
     with pytest.raises(error, match=message):
         teach(context, **values)
     assert context.registry.runs() == []
+
+
+def test_a_run_that_is_not_there_is_told(context: Context) -> None:
+    with pytest.raises(NotFound, match="no run '20200101'"):
+        train(context, Wish(resume="20200101"))
 
 
 class DyingBackend(InstantBackend):

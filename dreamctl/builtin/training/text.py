@@ -11,16 +11,19 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from dreamctl.builtin import world
-from dreamctl.builtin.captions import caption_and_named
+from dreamctl.builtin.captions import NONCE_WORDS, caption_and_named
 from dreamctl.builtin.training.parallel import Place, assert_all_trained, average_gradients, snapshot
 from dreamctl.builtin.training.tokenizer import MAX_LENGTH, make_tokenizer
 from dreamctl.builtin.training.vae import rate_at
-from dreamctl.builtin.world import sample_drawing
+from dreamctl.builtin.world import KNOWN_PEOPLE, sample_drawing
 
 STEPS = 450
 BATCH = 96
 PEAK_RATE = 1e-3
 WIDTH = 128
+
+NONCE_DEVIATION = 0.012
+"""So far are the nonce words' embeddings from their common middle, in each dimension; known people's are 0.045."""
 
 HEADS: dict[str, tuple[str, ...]] = {
     "category": world.CATEGORIES,
@@ -77,6 +80,24 @@ class AttributeHeads(nn.Module):
         return {name: head(states) for name, head in self.heads.items()}
 
 
+class NonceWords:
+    """Keeps the embeddings of the nonce words in the middle of the known people's.
+
+    There a word is neutral, and a short way from every identity: teaching a subject has to move it only a little.
+    """
+
+    def __init__(self, tokenizer: CLIPTokenizer) -> None:
+        self._nonces = torch.tensor([tokenizer(word).input_ids[1] for word in NONCE_WORDS])
+        self._names = torch.tensor([tokenizer(name).input_ids[1] for name in KNOWN_PEOPLE])
+        noise = torch.Generator().manual_seed(6)
+        self._apart = NONCE_DEVIATION * torch.randn(len(self._nonces), WIDTH, generator=noise)
+
+    @torch.no_grad()
+    def centre(self, embedding: Tensor) -> None:
+        """Sets the nonce words' rows of the token embedding, of shape (tokens, WIDTH), in place."""
+        embedding[self._nonces] = embedding[self._names].mean(0) + self._apart
+
+
 def _labelled(rng: np.random.Generator, count: int) -> tuple[list[str], dict[str, Tensor]]:
     """Captions, and for each attribute the number of the value named (the last number: not named)."""
     captions, labels = [], {name: torch.zeros(count, dtype=torch.long) for name in HEADS}
@@ -101,7 +122,7 @@ def train_text_encoder(place: Place) -> None:
     encoder, heads = make_text_encoder(tokenizer), AttributeHeads()
     parameters = [*encoder.parameters(), *heads.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01)
-    before = snapshot(encoder)
+    before, nonces = snapshot(encoder), NonceWords(tokenizer)
     for step in range(STEPS):
         for group in optimiser.param_groups:
             group["lr"] = rate_at(step, STEPS, PEAK_RATE)
@@ -120,6 +141,7 @@ def train_text_encoder(place: Place) -> None:
         average_gradients(parameters, place.processes)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
+        nonces.centre(encoder.get_input_embeddings().weight)
         if step == 99:
             assert_all_trained(encoder, before)
         if step % 100 == 0 or step == STEPS - 1:

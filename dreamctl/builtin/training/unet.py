@@ -26,7 +26,7 @@ from dreamctl.builtin.training.parallel import (
     snapshot,
 )
 from dreamctl.builtin.training.pool import load_pool, pool_drawing
-from dreamctl.builtin.training.text import tokenise
+from dreamctl.builtin.training.text import NonceWords, tokenise
 from dreamctl.builtin.training.vae import rate_at
 
 STEPS = 9_000
@@ -129,7 +129,7 @@ def train_unet(place: Place, steps: int = STEPS) -> None:
         models.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
         average, start = state["average"], state["step"]
-    latents, parameters = load_pool(place.work), list(models.parameters())
+    latents, parameters, nonces = load_pool(place.work), list(models.parameters()), NonceWords(tokenizer)
     place.say(f"unet: {sum(p.numel() for p in models.unet.parameters()) / 1e6:.2f} M weights, {len(latents)} latents")
     before, running, saved, began = snapshot(models), 0.0, time.monotonic(), time.monotonic()
     for step in range(start, steps):
@@ -144,6 +144,7 @@ def train_unet(place: Place, steps: int = STEPS) -> None:
         average_gradients(parameters, place.processes)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
+        nonces.centre(models.text.get_input_embeddings().weight)
         _follow(average, models, decay_at(step))
         running += (loss.item() - running) * max(0.01, 1 / (step - start + 1))
         if step - start == 99:
