@@ -56,7 +56,7 @@ def test_copy_into_a_folder_keeps_the_name(user: Path) -> None:
         (["show", "sd51"], 3, "did you mean 'sd15'?"),
         (["copy", "sd51", "x.toml"], 3, "did you mean 'sd15'?"),
         (["copy", "sd15", "x"], 2, "a recipe file ends in .toml"),
-        (["copy", "sd15", "dreamctl.toml/x.toml"], 1, "dreamctl.toml: file exists"),
+        (["copy", "sd15", "dreamctl.toml/x.toml"], 1, "dreamctl.toml is a file, not a folder"),
     ],
 )
 def test_mistakes(words: list[str], code: int, said: str, user: Path, capsys: Capture) -> None:
