@@ -1,4 +1,4 @@
-"""The main job by the commands that a user types, with the real trainer, on a tiny model of the real architecture."""
+"""The main job by the commands that a user types, on the built-in model and on a tiny one of the real architecture."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def dreamctl(*words: str) -> dict[str, Any]:
     return value
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
-def test_five_pictures_become_pictures(user: Path, tmp_path: Path, method: str) -> None:
-    base = write_tiny_sd15(tmp_path / "base")
-    write_pictures(user / "original", count=5, size=100)
-    dreamctl("prepare", "original", "--size", "64")
+@pytest.mark.parametrize(("method", "model", "size"), [("full", "builtin", 128), ("lora", "tiny", 64)])
+def test_five_pictures_become_pictures(user: Path, tmp_path: Path, method: str, model: str, size: int) -> None:
+    base = model if model == "builtin" else write_tiny_sd15(tmp_path / "base")
+    write_pictures(user / "original", count=5, size=150)
+    dreamctl("prepare", "original", "--size", str(size))
     knobs = [
-        f"method.name={method}", "method.train_text_encoder=true", "training.steps=4", "training.resolution=64",
+        f"method.name={method}", "method.train_text_encoder=true", "training.steps=4", f"training.resolution={size}",
         "prior.pictures=2", "sampling.steps=2", "samples.prompts=['{identifier} {category}']",
     ]  # fmt: skip
     sets = [word for knob in knobs for word in ("--set", knob)]
@@ -41,10 +41,10 @@ def test_five_pictures_become_pictures(user: Path, tmp_path: Path, method: str) 
     assert (status["state"], status["step"], status["versions"]) == ("succeeded", 4, ["sks@1"])
     assert dreamctl("train", "--category", "person", "--base-model", str(base), *sets)["before"]
 
-    drawn = dreamctl("generate", "a photo of sks, smiling", "-n", "2", "--seed", "5", "--grid", "--size", "64")
-    again = dreamctl("generate", "a photo of sks, smiling", "-n", "1", "--seed", "5", "--size", "64", "--out", "again")
+    drawn = dreamctl("generate", "a photo of sks, smiling", "-n", "2", "--seed", "5", "--grid")
+    again = dreamctl("generate", "a photo of sks, smiling", "-n", "1", "--seed", "5", "--out", "again")
     guidance = str(drawn["plan"]["guidance"])
-    alike = ["--seed", "5", "--size", "64", "--steps", "2", "--guidance", guidance]
+    alike = ["--seed", "5", "--size", str(size), "--steps", "2", "--guidance", guidance]
     untaught = ["--target", "pretrained", "--base-model", str(base)]
     plain = dreamctl("generate", "a photo of sks, smiling", *alike, *untaught)
     assert drawn["plan"]["prompt"] == "a photo of sks person, smiling"
@@ -55,7 +55,7 @@ def test_five_pictures_become_pictures(user: Path, tmp_path: Path, method: str) 
     told = read_parameters(Path(drawn["pictures"][0]))
     assert told is not None
     assert (told["seed"], told["version"], told["prompt"]) == (5, "sks@1", "a photo of sks person, smiling")
-    assert Image.open(drawn["grid"]).size == (128, 64)
+    assert Image.open(drawn["grid"]).size == (2 * size, size)
 
     (known,) = dreamctl("identifiers")["identifiers"]
     assert known["identifier"] == "sks"
