@@ -41,6 +41,8 @@ class LocalBackend:
     def submit(self, run: RunFolder) -> str:
         """Start `python -m dreamctl.training RUN` and wait until it holds the run's lock."""
         told = len(run.events())
+        if not run.alive():
+            run.leader_file.unlink(missing_ok=True)  # a dead trainer's number must not be taken for the new one's
         with open(run.log_file, "ab") as log:
             child = self._child = subprocess.Popen(
                 [*self._command(), str(run.path)],

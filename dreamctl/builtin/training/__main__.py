@@ -15,6 +15,7 @@ STAGES = {
     "text": "text:train_text_encoder",
     "pool": "pool:make_pool",
     "unet": "unet:train_unet",
+    "decoder": "decoder:train_decoder",
     "reader": "reader:train_reader",
     "export": "export:export",
 }

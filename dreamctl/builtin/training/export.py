@@ -32,7 +32,7 @@ def export_to(work: Path, folder: Path) -> int:
     """
     text_encoder, unet, steps = load_average(work)
     pipeline = StableDiffusionPipeline(
-        vae=load_vae(work),
+        vae=load_vae(work, "vae_sharp" if (work / "vae_sharp" / "config.json").exists() else "vae"),
         text_encoder=text_encoder,
         tokenizer=CLIPTokenizer.from_pretrained(work / "tokenizer"),
         unet=unet,

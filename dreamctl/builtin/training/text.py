@@ -17,7 +17,7 @@ from dreamctl.builtin.training.tokenizer import MAX_LENGTH, make_tokenizer
 from dreamctl.builtin.training.vae import rate_at
 from dreamctl.builtin.world import KNOWN_PEOPLE, sample_drawing
 
-STEPS = 450
+STEPS = 900
 BATCH = 96
 PEAK_RATE = 1e-3
 WIDTH = 128

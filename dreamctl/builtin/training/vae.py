@@ -141,8 +141,8 @@ def normalise_latents(vae: AutoencoderKL, pictures: Tensor) -> None:
     out.weight *= deviation.view(1, -1, 1, 1)
 
 
-def load_vae(work: Path) -> AutoencoderKL:
-    """The trained autoencoder, frozen."""
-    vae = AutoencoderKL.from_pretrained(work / "vae")
+def load_vae(work: Path, name: str = "vae") -> AutoencoderKL:
+    """The trained autoencoder of that folder, frozen."""
+    vae = AutoencoderKL.from_pretrained(work / name)
     vae.requires_grad_(False)
     return vae.eval()
