@@ -17,5 +17,5 @@ encoder learnt the names by imitation (500 steps: a caption with a name must giv
 self gives for the same person in words); after 4,947 steps the nonce words were moved to their middle (280 steps of
 the same imitation); and the UNet was stopped after 7,862 of its 9,000 steps (503,000 samples), its averaged
 weights being taken. Now names and middle are there from the first step. Before the nonce words were moved, a taught
-subject kept its identity in unseen scenes in 6 to 38 % of the pictures; after it, in 92 to 100 %.
+subject kept its identity in unseen scenes in 6 to 38 % of the pictures; after it, in 75 to 100 %.
 """
