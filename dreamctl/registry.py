@@ -11,56 +11,17 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from dreamctl.domain.concept import Concept, Kind
 from dreamctl.domain.identifiers import identifier_key
 from dreamctl.domain.run import ModelFile, RunRecord, State, Target
-from dreamctl.errors import DreamctlError, InvalidInput, NotFound, did_you_mean
+from dreamctl.domain.versions import RunRow, Version
+from dreamctl.errors import DreamctlError, InvalidInput
 from dreamctl.files import locked
 from dreamctl.migrations import MIGRATIONS
 
 _BUSY_SECONDS = 30.0
-
-
-@dataclass(frozen=True)
-class RunRow:
-    """A run as the registry knows it. `updated`: UTC, ISO 8601."""
-
-    id: str
-    project: str
-    key: str
-    state: State
-    identifier: str
-    category: str
-    target: Target
-    backend: str
-    remote_id: str | None
-    base: str
-    created: str
-    updated: str
-
-
-@dataclass(frozen=True)
-class Version:
-    """Weights that know a concept: `sks@2` is the second of (sks, target, base digest)."""
-
-    run_id: str
-    identifier: str
-    number: int
-    target: Target
-    family: str
-    format: str
-    base: str
-    base_digest: str
-    digest: str
-    steps: int
-    created: str
-
-    @property
-    def name(self) -> str:
-        return f"{self.identifier}@{self.number}"
 
 
 class Registry:
@@ -299,32 +260,6 @@ class Registry:
     def _all(self, statement: str, *values: object) -> list[sqlite3.Row]:
         with _explained(self.path):
             return list(self._db.execute(statement, values))
-
-
-def find_version(versions: list[Version], name: str) -> Version:
-    """The version that `sks` (the newest), `sks@2` or a run's id names.
-
-    Raises NotFound with the nearest identifier, InvalidInput where versions on several bases share the name.
-    """
-    identifier, _, number = name.partition("@")
-    key = identifier_key(identifier)
-    found = [item for item in versions if identifier_key(item.identifier) == key or item.run_id == name]
-    if not found:
-        known = {item.identifier for item in versions}
-        raise NotFound(
-            f"no model version of {identifier!r}",
-            field="identifier",
-            hint=did_you_mean(identifier, known) if known else "teach one with `dreamctl train`",
-        )
-    if not number:
-        return found[-1]
-    found = [item for item in found if str(item.number) == number]
-    if not found:
-        raise NotFound(f"no version {name!r}", hint="`dreamctl identifiers` lists them")
-    if len(found) > 1:
-        runs = ", ".join(item.run_id for item in found)
-        raise InvalidInput(f"{name!r} is there on {len(found)} bases", hint=f"name the run instead: {runs}")
-    return found[0]
 
 
 _RUNS = "SELECT runs.*, concepts.identifier, concepts.category FROM runs JOIN concepts ON concepts.id = runs.concept"

@@ -12,9 +12,10 @@ import pytest
 
 from dreamctl.domain.concept import Concept, Kind
 from dreamctl.domain.run import ModelFile, RunRecord, State, Target
+from dreamctl.domain.versions import find_version
 from dreamctl.errors import DreamctlError, InvalidInput, NotFound
 from dreamctl.migrations import MIGRATIONS
-from dreamctl.registry import Registry, find_version
+from dreamctl.registry import Registry
 
 SKS = Concept(identifier="sks", category="person")
 WHEN = "2026-11-20T10:00:00.000Z"

@@ -14,10 +14,10 @@ from dreamctl.domain.concept import Concept
 from dreamctl.domain.prompts import expand
 from dreamctl.domain.recipe import Base, Recipe
 from dreamctl.domain.run import Target
+from dreamctl.domain.versions import Version, find_version
 from dreamctl.errors import InvalidInput, NotFound
 from dreamctl.families.sources import pinned, resolve_base
 from dreamctl.generation.plan import Meaning, Plan, near_miss, read_prompt
-from dreamctl.registry import Version, find_version
 from dreamctl.runfolder import RunFolder
 from dreamctl.workflows.harvest import harvest
 from dreamctl.workflows.lesson import absolute_source

@@ -7,8 +7,8 @@ import time
 
 from dreamctl.context import Context
 from dreamctl.domain.run import FINAL, RUN_ID, State
+from dreamctl.domain.versions import Version
 from dreamctl.errors import DreamctlError
-from dreamctl.registry import Version
 from dreamctl.runfolder import RUN_JSON, RunFolder
 
 _STALE_SECONDS = 24 * 3600.0

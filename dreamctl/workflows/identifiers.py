@@ -7,7 +7,7 @@ from typing import Any
 
 from dreamctl.context import Context
 from dreamctl.domain.concept import Concept
-from dreamctl.registry import Version
+from dreamctl.domain.versions import Version
 from dreamctl.workflows.harvest import harvest
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from dreamctl.context import Context
 from dreamctl.domain.concept import Concept
 from dreamctl.domain.run import FINAL, WORKING, Event, State, Target
+from dreamctl.domain.versions import Version, find_version
 from dreamctl.errors import ConsentRequired, DreamctlError, InvalidInput, RunFailed, StillRunning
-from dreamctl.registry import Version, find_version
 from dreamctl.runfolder import RunFolder, resolve_run_id
 from dreamctl.workflows.harvest import harvest, record_run, run_folders
 

@@ -9,9 +9,9 @@ from dreamctl.context import Context
 from dreamctl.domain.concept import Concept
 from dreamctl.domain.recipe import Recipe
 from dreamctl.domain.run import RunRecord, State
+from dreamctl.domain.versions import Version
 from dreamctl.errors import InvalidInput
 from dreamctl.files import locked
-from dreamctl.registry import Version
 from dreamctl.runfolder import EventTail, RunFolder, create_run, new_run_id, now
 from dreamctl.workflows.follow import follow, stop
 from dreamctl.workflows.harvest import harvest, record_run
