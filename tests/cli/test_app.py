@@ -141,9 +141,15 @@ def test_signals_end_with_their_codes(user: Path, number: signal.Signals, code: 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_shells_can_complete(shell: str) -> None:
-    done = dreamctl("--show-completion", shell)
-    assert done.returncode == 0
-    assert "dreamctl" in done.stdout
+    asked = {
+        "_DREAMCTL_COMPLETE": f"complete_{shell}", "COMP_WORDS": "dreamctl tr", "COMP_CWORD": "1",
+        "_TYPER_COMPLETE_ARGS": "dreamctl tr", "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }  # fmt: skip
+    program = "import sys; sys.argv = ['dreamctl']; from dreamctl.cli.app import main; raise SystemExit(main())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env={**os.environ, **asked})
+    assert done.returncode == 0, done.stderr
+    assert "train" in done.stdout
+    assert "status" not in done.stdout
 
 
 def test_exit_status_and_json_are_one_document() -> None:
