@@ -16,7 +16,7 @@ import secrets
 import shutil
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The temporary name keeps the suffix, since libraries choose a format by it.
     """
-    temporary = path.with_name(f".{path.stem[:80]}.{secrets.token_hex(4)}{path.suffix}")
+    temporary = _beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -91,6 +91,47 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically and durably. Raises DreamctlError naming the path when it cannot."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)
+
+
+def write_new(paths: Iterable[Path], data: bytes) -> Path:
+    """Write `data` durably under the first of `paths` that is free, and return it; no file is ever overwritten.
+
+    All of `paths` lie in one folder. A kill leaves the whole file or none under its name. Raises DreamctlError naming
+    the path when it cannot.
+    """
+    candidates = iter(paths)
+    path = next(candidates)
+    temporary = _beside(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        while not _named(temporary, path):
+            path = next(candidates)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise _explained(error, path) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return path
+
+
+def _named(temporary: Path, path: Path) -> bool:
+    """Give the file the name `path` too, in one step; False where the name is taken."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links, such as FAT: take the name empty, then fill it
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        except FileExistsError:
+            return False
+        os.replace(temporary, path)
+    return True
 
 
 def write_text(path: Path, text: str) -> None:
@@ -200,6 +241,10 @@ def lock_holder(path: Path) -> str:
 
 def _holder_file(path: Path) -> Path:
     return path.with_suffix(".holder")
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.stem[:80]}.{secrets.token_hex(4)}{path.suffix}")
 
 
 def _explained(error: OSError, path: Path) -> DreamctlError:

@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,21 +106,17 @@ class RunFolder:
         """Whether a trainer works on this run now, on this computer. Known by its lock, not by a pid."""
         return is_locked(self.lock_file)
 
-    def state(self) -> State:
+    def state(self, events: Sequence[Event] | None = None) -> State:
         """The state that the events tell; a run at work that has no living trainer here is interrupted.
 
-        Raises DreamctlError where the events are a newer program's.
+        `events`: those of the run, where they have been read already. Raises DreamctlError where they are a newer
+        program's.
         """
         try:
-            state = state_of(self.events())
+            state = state_of(self.events() if events is None else events)
         except ValueError as error:
             raise DreamctlError(f"{self.events_file}: {error}", hint="it was written by a newer dreamctl") from error
         return State.interrupted if state in WORKING and not self.alive() else state
-
-    def message(self) -> str | None:
-        """What the last change of state said."""
-        changes = [event for event in self.events() if event.type == "state"]
-        return changes[-1].fields.get("message") if changes else None
 
     def log_tail(self, lines: int) -> list[str]:
         """The last lines of the trainer's log."""
@@ -156,22 +152,33 @@ def create_run(runs: Path, record: RunRecord, recipe: Recipe, concept: Concept, 
     return run
 
 
-class EventTail:
-    """Reads a growing `events.jsonl` piece by piece: each line is parsed once however long the run is."""
+class LineTail:
+    """Reads a growing file piece by piece: each line once, however long the file becomes."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
 
-    def new(self) -> list[Event]:
-        """The whole lines that came since the last call."""
+    def new(self, torn: bool = False) -> list[bytes]:
+        """The whole lines that came since the last call; `torn`: a last one without its end too."""
         if not self._path.exists():
             return []
         with open(self._path, "rb") as file:
             file.seek(self._offset)
-            lines = [line for line in file.readlines() if line.endswith(b"\n")]
+            lines = [line for line in file.readlines() if torn or line.endswith(b"\n")]
         self._offset += sum(len(line) for line in lines)
-        return [event for event in map(_parse_event, lines) if event]
+        return lines
+
+
+class EventTail:
+    """The events of a growing `events.jsonl`, each once."""
+
+    def __init__(self, path: Path) -> None:
+        self._lines = LineTail(path)
+
+    def new(self) -> list[Event]:
+        """The events that came since the last call."""
+        return [event for event in map(_parse_event, self._lines.new()) if event]
 
 
 class EventWriter:

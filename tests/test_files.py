@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +20,7 @@ from dreamctl.files import (
     replacing,
     replacing_folder,
     write_json,
+    write_new,
     write_text,
 )
 
@@ -51,6 +54,31 @@ def test_a_failed_folder_leaves_the_old_one(folder: Path) -> None:
         (new / "b").write_text("3")
     assert os.listdir(model) == ["b"]
     assert os.listdir(folder) == ["model"]
+
+
+def no_hard_links(*_: object) -> None:
+    raise OSError(errno.EPERM, "Operation not permitted")
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["hard links", "a file system without hard links"])
+def test_a_new_file_takes_the_first_free_name_whole(folder: Path, links: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not links:
+        monkeypatch.setattr(os, "link", no_hard_links)
+    names = [folder / "a.png", folder / "a-2.png", folder / "a-3.png"]
+    assert [write_new(names, text) for text in (b"1", b"2", b"3")] == names
+    assert [name.read_bytes() for name in names] == [b"1", b"2", b"3"]
+    assert sorted(os.listdir(folder)) == ["a-2.png", "a-3.png", "a.png"]
+
+
+def test_a_kill_before_a_new_file_has_its_name_leaves_that_name_free(folder: Path) -> None:
+    code = (
+        "import os, signal; from pathlib import Path; from dreamctl import files\n"
+        "os.link = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"files.write_new([Path({str(folder / 'a.png')!r})], b'whole')"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    assert not (folder / "a.png").exists()
+    assert write_new([folder / "a.png"], b"whole").read_bytes() == b"whole"
 
 
 def test_errors_of_the_system_name_the_file_and_the_way_out(tmp_path: Path) -> None:

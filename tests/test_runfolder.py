@@ -13,7 +13,7 @@ from dreamctl.domain.recipe import Base, Recipe
 from dreamctl.domain.run import RUN_ID, State
 from dreamctl.errors import DreamctlError, InvalidInput, NotFound
 from dreamctl.files import locked
-from dreamctl.runfolder import EventTail, EventWriter, RunFolder, new_run_id, resolve_run_id
+from dreamctl.runfolder import EventTail, EventWriter, LineTail, RunFolder, new_run_id, resolve_run_id
 from tests.fakes import CONCEPT, write_dataset, write_run
 
 RECIPE = Recipe(base=Base(source="builtin"))
@@ -83,6 +83,18 @@ def test_a_tail_tells_each_event_once(run: RunFolder) -> None:
         file.write(b'"attempt": 1, "time": "", "type": "note", "message": "b"}\n')
     assert [event.fields["message"] for event in tail.new()] == ["b"]
     assert tail.new() == []
+
+
+def test_a_log_is_followed_by_whole_lines_and_ends_with_a_torn_one(run: RunFolder) -> None:
+    tail = LineTail(run.log_file)
+    assert tail.new() == []
+    with open(run.log_file, "ab", buffering=0) as log:
+        log.write(b"one\ntw")
+        assert tail.new() == [b"one\n"]
+        log.write(b"o\nthr")
+        assert tail.new() == [b"two\n"]
+    assert tail.new(torn=True) == [b"thr"]
+    assert tail.new(torn=True) == []
 
 
 def test_a_running_run_without_a_living_trainer_is_interrupted(run: RunFolder) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,6 +57,8 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", help="Go on until the run has ended.")] = False,
 ) -> None:
     """The trainer's log."""
+    from dreamctl.runfolder import LineTail
+    from dreamctl.workflows.follow import POLL_SECONDS
     from dreamctl.workflows.runs import find_run
 
     found = find_run(session.context(), run)
@@ -65,14 +66,14 @@ def logs(
         shown = found.log_tail(lines)
         session.output.emit({"run": found.id, "lines": shown}, "\n".join(shown) or "the log is empty", shown)
         return
-    alive, told = True, max(0, len(found.log_tail(sys.maxsize)) - lines)
+    tail, alive, first = LineTail(found.log_file), True, True
     while alive:
         alive = found.alive()
-        whole = found.log_tail(sys.maxsize)
-        for line in whole[told:]:
+        news = [line.decode(errors="replace").rstrip("\r\n") for line in tail.new(torn=not alive)]
+        for line in news[-lines:] if first else news:
             session.output.stream({"run": found.id, "line": line}, line)
-        told = len(whole)
-        time.sleep(0.5 if alive else 0)
+        first = False
+        time.sleep(POLL_SECONDS if alive else 0)
 
 
 def cancel(session: Session, run: Run) -> None:
@@ -90,23 +91,26 @@ def cancel(session: Session, run: Run) -> None:
 
 def _followed(session: Session, context: Context, run: str) -> RunStatus:
     """Tell every change of one run until it has settled."""
+    from dreamctl.domain.run import Event
     from dreamctl.runfolder import EventTail
     from dreamctl.workflows.follow import POLL_SECONDS, report
-    from dreamctl.workflows.runs import find_run, one_status
+    from dreamctl.workflows.runs import find_run, one_status, run_status
 
     folder = find_run(context, run)
-    tail = EventTail(folder.events_file)
-    alive = True
+    tail, events, alive = EventTail(folder.events_file), list[Event](), True
     while alive:
         alive = folder.alive()
         news = tail.new()
-        if session.output.mode == "json" and (news or not alive):
-            session.output.stream(one_status(context, folder.id).data(), "")
+        events += news
+        if session.output.mode == "json" and news and alive:
+            session.output.stream(run_status(context, folder, 10, events).data(), "")
         for event in news:
             report(session.output, event)
         time.sleep(POLL_SECONDS if alive else 0)
     one = one_status(context, folder.id)
-    if session.output.mode != "json":
+    if session.output.mode == "json":
+        session.output.stream(one.data(), "")
+    else:
         session.output.emit(one.data(), _one(one), [one.id])
     return one
 

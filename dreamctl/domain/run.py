@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -119,6 +119,17 @@ def run_key(pictures: str, captions: str, recipe: Recipe, concept: Concept, targ
     """What makes two trainings the same: data, captions, recipe, concept and target (not the concept's human name)."""
     taught = concept.model_dump(mode="json", exclude={"name"})
     return digest([pictures, captions, recipe.model_dump(mode="json"), taught, target])
+
+
+def newest(events: Sequence[Event], type_: str) -> Event | None:
+    """The last event of that type."""
+    return next((event for event in reversed(events) if event.type == type_), None)
+
+
+def last_step(events: Sequence[Event]) -> int:
+    """The newest optimiser step that the events tell, 0 before the first."""
+    step = newest(events, "step")
+    return int(step.fields["step"]) if step else 0
 
 
 def state_of(events: Iterable[Event]) -> State:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import io
+import itertools
 import json
-import os
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from dreamctl.errors import DreamctlError
-from dreamctl.files import replacing
+from dreamctl.files import write_new
 
 TEXT_KEY = "parameters"  # what AUTOMATIC1111's web UI writes and most viewers show
 JSON_KEY = "dreamctl"
@@ -52,31 +53,10 @@ def save_picture(
     info = PngImagePlugin.PngInfo()
     info.add_itxt(TEXT_KEY, a1111_text(told))
     info.add_itxt(JSON_KEY, json.dumps(told, ensure_ascii=False, sort_keys=True))
-    path = _claim(folder, stem)
-    try:
-        with replacing(path) as temporary:
-            image.save(temporary, format="PNG", pnginfo=info)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    return path
-
-
-def _claim(folder: Path, stem: str) -> Path:
-    """Take a free name by creating it empty, so that two programs cannot take the same one."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        number = 1
-        while True:
-            path = folder / (f"{stem}.png" if number == 1 else f"{stem}-{number}.png")
-            try:
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
-            except FileExistsError:
-                number += 1
-                continue
-            return path
-    except OSError as error:
-        raise DreamctlError(f"{folder}: {error.strerror or error}", hint="choose another folder with --out") from error
+    png = io.BytesIO()
+    image.save(png, format="PNG", pnginfo=info)
+    names = (f"{stem}.png" if number == 1 else f"{stem}-{number}.png" for number in itertools.count(1))
+    return write_new((folder / name for name in names), png.getvalue())
 
 
 def a1111_text(told: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from dreamctl.backends.base import Backend
 from dreamctl.context import Context
-from dreamctl.domain.run import Event, State
+from dreamctl.domain.run import Event, State, last_step, newest
 from dreamctl.errors import RunFailed, signalled_error
 from dreamctl.reporter import Reporter
 from dreamctl.runfolder import EventTail, RunFolder
@@ -44,24 +44,19 @@ def report(reporter: Reporter, event: Event) -> None:
 
 def require_success(run: RunFolder) -> None:
     """Raise RunFailed unless the run succeeded, saying why and what to do."""
-    state = run.state()
+    events = run.events()
+    state, change = run.state(events), newest(events, "state")
     if state is State.succeeded:
         return
     if state is State.cancelled:
         raise RunFailed(f"run {run.id} was cancelled")
-    if state is State.failed:
-        changes = [event for event in run.events() if event.type == "state"]
-        hint = changes[-1].fields.get("hint")
-        raise RunFailed(f"run {run.id} failed: {run.message()}", hint=hint or f"see `dreamctl logs {run.id}`")
+    if state is State.failed and change:
+        hint = change.fields.get("hint") or f"see `dreamctl logs {run.id}`"
+        raise RunFailed(f"run {run.id} failed: {change.fields.get('message')}", hint=hint)
     raise RunFailed(
-        f"run {run.id} stopped at step {last_step(run.events())} before it was done",
+        f"run {run.id} stopped at step {last_step(events)} before it was done",
         hint=f"go on from its last checkpoint: dreamctl train --resume {run.id}",
     )
-
-
-def last_step(events: list[Event]) -> int:
-    """The newest optimiser step that the events tell, 0 before the first."""
-    return next((int(event.fields["step"]) for event in reversed(events) if event.type == "step"), 0)
 
 
 def stop(context: Context, backend: Backend, run: RunFolder, signalled: BaseException) -> NoReturn:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dreamctl.context import Context
 from dreamctl.domain.concept import Concept
-from dreamctl.domain.run import FINAL, WORKING, Event, State, Target
+from dreamctl.domain.run import FINAL, WORKING, Event, State, Target, last_step, newest
 from dreamctl.domain.versions import Version, find_version
 from dreamctl.errors import ConsentRequired, DreamctlError, InvalidInput, RunFailed, StillRunning
 from dreamctl.runfolder import RunFolder, resolve_run_id
@@ -85,12 +86,12 @@ def one_status(context: Context, wanted: str, log_lines: int = 10) -> RunStatus:
     return run_status(context, find_run(context, wanted), log_lines)
 
 
-def run_status(context: Context, run: RunFolder, log_lines: int) -> RunStatus:
-    """Read one run's folder."""
-    record, recipe, events = run.record(), run.recipe(), run.events()
+def run_status(context: Context, run: RunFolder, log_lines: int, events: Sequence[Event] | None = None) -> RunStatus:
+    """Read one run's folder; `events`: those of the run, where they have been read already."""
+    record, recipe = run.record(), run.recipe()
+    events = run.events() if events is None else events
     steps = [event for event in events if event.type == "step"]
-    step = int(steps[-1].fields["step"]) if steps else 0
-    state = run.state()
+    step, state, change = last_step(events), run.state(events), newest(events, "state")
     pace = steps[-1].fields.get("seconds") if steps and state is State.running else None
     return RunStatus(
         id=run.id,
@@ -104,7 +105,7 @@ def run_status(context: Context, run: RunFolder, log_lines: int) -> RunStatus:
         steps=recipe.training.steps,
         seconds_left=round(pace * (recipe.training.steps - step), 1) if pace else None,
         created=record.created,
-        message=run.message(),
+        message=change.fields.get("message") if change else None,
         versions=[item for item in context.registry.versions() if item.run_id == run.id],
         loss=_curve(steps),
         log=run.log_tail(log_lines),
@@ -133,8 +134,9 @@ def cancel(context: Context, wanted: str) -> RunFolder:
     """Stop a run for good; its folder stays. Raises InvalidInput where it has ended already."""
     harvest(context)
     run = find_run(context, wanted)
-    if run.state() in FINAL:
-        raise InvalidInput(f"run {run.id} is {run.state()} already", field="RUN")
+    state = run.state()
+    if state in FINAL:
+        raise InvalidInput(f"run {run.id} is {state} already", field="RUN")
     context.backend(run.record().backend).cancel(run)
     record_run(context, run)
     return run
