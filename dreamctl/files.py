@@ -14,6 +14,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 import time
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
@@ -63,14 +64,20 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Give an empty temporary folder beside `path`; on success it takes `path`'s place, else it is removed."""
+    """Give an empty temporary folder beside `path`; on success it takes `path`'s place, else it is removed.
+
+    Its files may be read by whoever may read the folder: safetensors 0.8 writes them for their owner alone, whatever
+    the umask (safetensors issue 782), and a team's shared models would be nobody else's.
+    """
     temporary = path.with_name(f".{path.name[:80]}.{secrets.token_hex(4)}")
     try:
         temporary.mkdir(parents=True)
         yield temporary
+        mode = stat.S_IMODE(temporary.stat().st_mode) & 0o666
         for folder, _, names in os.walk(temporary):
             for name in names:
                 with open(os.path.join(folder, name), "rb") as file:
+                    os.fchmod(file.fileno(), mode)
                     os.fsync(file.fileno())
             sync_folder(Path(folder))
         if path.exists():

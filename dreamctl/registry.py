@@ -6,6 +6,7 @@ Concepts, runs and versions can be rebuilt from the run folders at any time.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import time
@@ -18,10 +19,17 @@ from dreamctl.domain.identifiers import identifier_key
 from dreamctl.domain.run import ModelFile, RunRecord, State, Target
 from dreamctl.domain.versions import RunRow, Version
 from dreamctl.errors import DreamctlError, InvalidInput
-from dreamctl.files import locked
+from dreamctl.files import free_bytes, locked, os_hint, os_reason
 from dreamctl.migrations import MIGRATIONS
 
 _BUSY_SECONDS = 30.0
+_LEAST_BYTES = 1 << 20  # less free space than SQLite's side files need
+_HINTS = {
+    sqlite3.SQLITE_BUSY: "another program holds it: look which, or run the same command again",
+    sqlite3.SQLITE_CANTOPEN: "check that you may write to it and to its folder",
+    sqlite3.SQLITE_READONLY: "check that you may write to it and to its folder",
+}
+_DISK_FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 class Registry:
@@ -39,21 +47,29 @@ class Registry:
             if not path.exists():
                 os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
             connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
-            connection.row_factory = sqlite3.Row
             registry = cls(connection, path)
-            version = registry._version()
-            if version > len(MIGRATIONS):
-                raise DreamctlError(
-                    f"{path} was written by a newer dreamctl (schema {version})", hint="upgrade dreamctl"
-                )
-            if version < len(MIGRATIONS) or registry._journal() != "wal":
-                registry._prepare()
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("PRAGMA synchronous = FULL")
+            try:
+                registry._begin()
+            except BaseException:
+                registry.close()
+                raise
         return registry
 
     def close(self) -> None:
         self._db.close()
+
+    def _begin(self) -> None:
+        """Bring the file to this program's schema, and the connection to its rules."""
+        self._db.row_factory = sqlite3.Row
+        version = self._version()
+        if version > len(MIGRATIONS):
+            raise DreamctlError(
+                f"{self.path} was written by a newer dreamctl (schema {version})", hint="upgrade dreamctl"
+            )
+        if version < len(MIGRATIONS) or self._journal() != "wal":
+            self._prepare()
+        self._db.execute("PRAGMA foreign_keys = ON")
+        self._db.execute("PRAGMA synchronous = FULL")
 
     # concepts
 
@@ -287,7 +303,11 @@ def _explained(path: Path) -> Iterator[None]:
     except sqlite3.IntegrityError:
         raise
     except sqlite3.OperationalError as error:
-        hint = "free some space" if "full" in str(error) else "check its folder's permissions, or that no program hangs"
+        code = error.sqlite_errorcode & 0xFF  # without the extended part
+        # Where there is no room for its shared memory, SQLite says no more than "disk I/O error".
+        if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and free_bytes(path) < _LEAST_BYTES):
+            raise DreamctlError(f"{path}: {os_reason(_DISK_FULL)}", hint=os_hint(_DISK_FULL)) from error
+        hint = _HINTS.get(code, "check its folder's permissions and its disk")
         raise DreamctlError(f"cannot use the registry {path}: {error}", hint=hint) from error
     except sqlite3.DatabaseError as error:
         raise DreamctlError(

@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from dreamctl.errors import DreamctlError
 from dreamctl.files import (
@@ -79,6 +82,16 @@ def test_a_kill_before_a_new_file_has_its_name_leaves_that_name_free(folder: Pat
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
     assert not (folder / "a.png").exists()
     assert write_new([folder / "a.png"], b"whole").read_bytes() == b"whole"
+
+
+def test_a_folders_files_are_as_open_as_the_folder(folder: Path) -> None:
+    with replacing_folder(folder / "model") as new:
+        (new / "unet").mkdir()
+        save_file({"weight": torch.zeros(1)}, new / "unet" / "a.safetensors")
+        (new / "model.json").write_text("{}")
+    plain, weights = folder / "model" / "model.json", folder / "model" / "unet" / "a.safetensors"
+    assert stat.S_IMODE(weights.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+    assert stat.S_IMODE(weights.stat().st_mode) == stat.S_IMODE(folder.stat().st_mode) & 0o666
 
 
 def test_errors_of_the_system_name_the_file_and_the_way_out(tmp_path: Path) -> None:

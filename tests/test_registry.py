@@ -150,7 +150,7 @@ def test_pictures_are_known_by_their_digest_or_by_one_another_in_their_folder(re
 def test_a_full_disk_is_told_as_such_and_loses_nothing(registry: Registry) -> None:
     add(registry, 1, SKS)
     registry._db.execute("PRAGMA max_page_count = 1")
-    with pytest.raises(DreamctlError, match="full") as raised:
+    with pytest.raises(DreamctlError, match="no space left") as raised:
         for number in range(2, 10):
             add(registry, number, Concept(identifier=f"x{number}", category="y" * 60))
             for step in range(100):
@@ -158,6 +158,13 @@ def test_a_full_disk_is_told_as_such_and_loses_nothing(registry: Registry) -> No
     assert "free some space" in (raised.value.hint or "")
     registry._db.execute("PRAGMA max_page_count = 100000")
     add(registry, 9, SKS)
+
+
+def test_a_disk_without_room_for_a_registry_is_told_as_such(small_disk: Path) -> None:
+    (small_disk / "ballast").write_bytes(b"0" * 56 * 1024)
+    with pytest.raises(DreamctlError, match=r"registry\.db: no space left on device") as raised:
+        Registry.open(small_disk / "registry.db")
+    assert "free some space" in (raised.value.hint or "")
 
 
 def test_the_file_is_private_and_in_wal_mode(registry: Registry) -> None:

@@ -119,18 +119,6 @@ def test_an_unwritable_folder(original: Path, open_folder: Path) -> None:
     )
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
-    if not AS_ROOT or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("needs root and the right to mount")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_a_full_disk(user: Path, small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     original = user / "original"
     original.mkdir()

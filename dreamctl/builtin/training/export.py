@@ -17,6 +17,7 @@ from dreamctl.builtin import MODEL_DIR
 from dreamctl.builtin.training.parallel import Place
 from dreamctl.builtin.training.unet import load_average, make_scheduler
 from dreamctl.builtin.training.vae import load_vae
+from dreamctl.files import replacing_folder
 
 
 def export(place: Place) -> None:
@@ -41,17 +42,11 @@ def export_to(work: Path, folder: Path) -> int:
         feature_extractor=None,
         requires_safety_checker=False,
     ).to(dtype=torch.float16)
-    fresh, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
-    for leftover in (fresh, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    pipeline.save_pretrained(fresh, safe_serialization=True)
-    for name in ("vocab.json", "merges.txt"):  # for programs that do not read tokenizer.json
-        shutil.copyfile(work / "tokenizer" / name, fresh / "tokenizer" / name)
-    _forget_origin(fresh)
-    if folder.exists():
-        folder.rename(old)
-    fresh.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with replacing_folder(folder) as fresh:
+        pipeline.save_pretrained(fresh, safe_serialization=True)
+        for name in ("vocab.json", "merges.txt"):  # for programs that do not read tokenizer.json
+            shutil.copyfile(work / "tokenizer" / name, fresh / "tokenizer" / name)
+        _forget_origin(fresh)
     return steps
 
 

@@ -6,13 +6,12 @@ It does not know the base model, but for its autoencoder, whose round trips the 
 from __future__ import annotations
 
 import io
-import os
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from PIL import Image, ImageFilter
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from dreamctl.builtin import world
@@ -28,6 +27,7 @@ from dreamctl.builtin.training.parallel import (
 )
 from dreamctl.builtin.training.vae import load_vae, rate_at
 from dreamctl.builtin.world import Drawing, Identity, draw_person, sample_drawing, sample_scene
+from dreamctl.files import write_bytes
 
 STEPS = 1400
 BATCH = 64
@@ -129,6 +129,4 @@ def train_reader(place: Place) -> None:
 
 
 def _write(network: nn.Module) -> None:
-    part = WEIGHTS.with_suffix(".part")
-    save_file({name: weight.contiguous() for name, weight in network.state_dict().items()}, part)
-    os.replace(part, WEIGHTS)
+    write_bytes(WEIGHTS, save({name: weight.contiguous() for name, weight in network.state_dict().items()}))
