@@ -191,6 +191,10 @@ class Registry:
             return self._versions("")
         return self._versions("WHERE concepts.key = ?", identifier_key(identifier))
 
+    def versions_of_run(self, run_id: str) -> list[Version]:
+        """The model versions that a run made."""
+        return self._versions("WHERE versions.run = ?", run_id)
+
     def _versions(self, where: str, *values: object) -> list[Version]:
         rows = self._all(
             "SELECT versions.*, concepts.identifier FROM versions JOIN concepts ON concepts.id = versions.concept "

@@ -21,11 +21,13 @@ import tomlkit
 from dreamctl.datasetfolder import MANIFEST, DatasetFolder
 from dreamctl.domain.concept import Concept
 from dreamctl.domain.recipe import Recipe
-from dreamctl.domain.run import WORKING, Event, ModelFile, RunRecord, State, state_of
+from dreamctl.domain.run import WORKING, Event, ModelFile, RunRecord, State, newest, state_of
 from dreamctl.errors import DreamctlError, InvalidInput, NotFound
 from dreamctl.files import is_locked, read_json, read_toml, replacing_folder, write_json, write_text
 
 RUN_JSON = "run.json"
+_EVENT_HEAD = {"v": int, "seq": int, "attempt": int, "time": str, "type": str}
+_LAST_BYTES = 16384
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -102,6 +104,15 @@ class RunFolder:
     def events(self) -> list[Event]:
         return list(read_events(self.events_file))
 
+    def last_events(self) -> list[Event]:
+        """The newest events, back to a change of state at least: enough to tell state and progress."""
+        if not self.events_file.exists():
+            return []
+        with open(self.events_file, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_BYTES))
+            events = [event for event in map(_parse_event, file) if event]  # a cut first line is passed over
+        return events if newest(events, "state") else self.events()
+
     def alive(self) -> bool:
         """Whether a trainer works on this run now, on this computer. Known by its lock, not by a pid."""
         return is_locked(self.lock_file)
@@ -109,8 +120,8 @@ class RunFolder:
     def state(self, events: Sequence[Event] | None = None) -> State:
         """The state that the events tell; a run at work that has no living trainer here is interrupted.
 
-        `events`: those of the run, where they have been read already. Raises DreamctlError where they are a newer
-        program's.
+        `events`: those of the run, or its last ones, where they have been read already. Raises DreamctlError where
+        they are a newer program's.
         """
         try:
             state = state_of(self.events() if events is None else events)
@@ -196,7 +207,7 @@ class EventWriter:
         """Append one event; it is with the system when this returns, so a killed process loses none."""
         self._seq += 1
         event = Event(seq=self._seq, attempt=self._attempt, time=now(), type=type_, fields=fields)
-        head = event.model_dump(exclude={"fields"})
+        head = {key: getattr(event, key) for key in _EVENT_HEAD}
         self._file.write(json.dumps({**head, **fields}, ensure_ascii=False).encode() + b"\n")
         self._file.flush()
         return event
@@ -226,10 +237,11 @@ def _parse_event(line: bytes) -> Event | None:
         return None
     try:
         data = json.loads(line)
-        head = {key: data.pop(key) for key in ("v", "seq", "attempt", "time", "type")}
-        return Event(**head, fields=data)
-    except (ValueError, KeyError, TypeError, AttributeError):  # a ValidationError is a ValueError
+        head = {key: data.pop(key) for key in _EVENT_HEAD}
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
+    whole = all(isinstance(head[key], kind) for key, kind in _EVENT_HEAD.items())
+    return Event(**head, fields=data) if whole else None
 
 
 def resolve_run_id(wanted: str, known: list[str]) -> str:

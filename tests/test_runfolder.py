@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dreamctl.domain.recipe import Base, Recipe
-from dreamctl.domain.run import RUN_ID, State
+from dreamctl.domain.run import RUN_ID, State, last_step
 from dreamctl.errors import DreamctlError, InvalidInput, NotFound
 from dreamctl.files import locked
 from dreamctl.runfolder import EventTail, EventWriter, LineTail, RunFolder, new_run_id, resolve_run_id
@@ -95,6 +95,21 @@ def test_a_log_is_followed_by_whole_lines_and_ends_with_a_torn_one(run: RunFolde
         assert tail.new() == [b"two\n"]
     assert tail.new(torn=True) == [b"thr"]
     assert tail.new(torn=True) == []
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_the_last_events_tell_the_same_state_and_progress_as_all(run: RunFolder, ended: bool) -> None:
+    assert run.last_events() == []
+    writer = EventWriter(run.events_file)
+    writer.state(State.running)
+    for step in range(1, 1001):
+        writer.write("step", step=step, steps=1000, loss=0.5, seconds=0.1)
+    if ended:
+        writer.state(State.succeeded)
+    last = run.last_events()
+    assert run.state(last) is run.state() is (State.succeeded if ended else State.interrupted)
+    assert last_step(last) == 1000
+    assert (len(last) < 500) == ended, "only as much is read as is needed"
 
 
 def test_a_running_run_without_a_living_trainer_is_interrupted(run: RunFolder) -> None:

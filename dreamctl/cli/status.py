@@ -103,7 +103,7 @@ def _followed(session: Session, context: Context, run: str) -> RunStatus:
         news = tail.new()
         events += news
         if session.output.mode == "json" and news and alive:
-            session.output.stream(run_status(context, folder, 10, events).data(), "")
+            session.output.stream(run_status(context, folder, events).data(), "")
         for event in news:
             report(session.output, event)
         time.sleep(POLL_SECONDS if alive else 0)

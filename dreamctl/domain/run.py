@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
-
-from pydantic import Field
 
 from dreamctl.domain.base import Noun, Stored, digest
 from dreamctl.domain.concept import Concept
@@ -72,19 +71,22 @@ class RunRecord(Stored):
     parent: str | None = None
 
 
-class Event(Noun):
+@dataclass(frozen=True, slots=True)
+class Event:
     """A line of `events.jsonl`. `fields` depends on `type`.
 
     state: state, message?, hint? · phase: name, total?, done? · step: step, steps, loss, seconds
     · checkpoint: step, file · sample: step, file · note: message
+
+    No `Noun`: a run has thousands, and `status` reads those of all runs.
     """
 
-    v: int = 1
     seq: int
     attempt: int
     time: str
     type: str
-    fields: dict[str, Any] = Field(default_factory=dict)
+    fields: dict[str, Any]
+    v: int = 1
 
 
 class Weights(Noun):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dreamctl.context import Context
@@ -17,11 +17,15 @@ from dreamctl.workflows.harvest import harvest, record_run, run_folders
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _CURVE_WIDTH = 48
+_LOG_LINES = 10
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """One run, as `status` shows it. `loss`: means of the curve's pieces, oldest first; `log`: the last lines."""
+    """One run, as `status` shows it. `loss`: means of the curve's pieces, oldest first; `log`: the last lines.
+
+    Both are empty where many runs are told.
+    """
 
     id: str
     concept: Concept
@@ -75,24 +79,30 @@ def all_status(context: Context) -> list[RunStatus]:
     told = []
     for run in reversed(run_folders(context)):
         try:
-            told.append(run_status(context, run, log_lines=0))
+            told.append(_status(context, run, run.last_events()))
         except DreamctlError as error:
             context.reporter.warn(f"run {run.id} cannot be shown: {error.message}")
     return told
 
 
-def one_status(context: Context, wanted: str, log_lines: int = 10) -> RunStatus:
+def one_status(context: Context, wanted: str) -> RunStatus:
+    """One run with its curve and the end of its log."""
     harvest(context)
-    return run_status(context, find_run(context, wanted), log_lines)
+    run = find_run(context, wanted)
+    return run_status(context, run, run.events())
 
 
-def run_status(context: Context, run: RunFolder, log_lines: int, events: Sequence[Event] | None = None) -> RunStatus:
-    """Read one run's folder; `events`: those of the run, where they have been read already."""
+def run_status(context: Context, run: RunFolder, events: Sequence[Event]) -> RunStatus:
+    """One run, all of whose events have been read."""
+    return replace(_status(context, run, events), loss=_curve(events), log=run.log_tail(_LOG_LINES))
+
+
+def _status(context: Context, run: RunFolder, events: Sequence[Event]) -> RunStatus:
+    """One run, of whose events the last have been read."""
     record, recipe = run.record(), run.recipe()
-    events = run.events() if events is None else events
-    steps = [event for event in events if event.type == "step"]
-    step, state, change = last_step(events), run.state(events), newest(events, "state")
-    pace = steps[-1].fields.get("seconds") if steps and state is State.running else None
+    step, state, change = newest(events, "step"), run.state(events), newest(events, "state")
+    done = last_step(events)
+    pace = step.fields.get("seconds") if step and state is State.running else None
     return RunStatus(
         id=run.id,
         concept=run.concept(),
@@ -101,14 +111,14 @@ def run_status(context: Context, run: RunFolder, log_lines: int, events: Sequenc
         method=recipe.method.name,
         backend=record.backend,
         state=state,
-        step=step,
+        step=done,
         steps=recipe.training.steps,
-        seconds_left=round(pace * (recipe.training.steps - step), 1) if pace else None,
+        seconds_left=round(pace * (recipe.training.steps - done), 1) if pace else None,
         created=record.created,
         message=change.fields.get("message") if change else None,
-        versions=[item for item in context.registry.versions() if item.run_id == run.id],
-        loss=_curve(steps),
-        log=run.log_tail(log_lines),
+        versions=context.registry.versions_of_run(run.id),
+        loss=[],
+        log=[],
     )
 
 
@@ -160,7 +170,7 @@ def remove(context: Context, wanted: str, yes: bool) -> Removed:
     run = RunFolder(context.runs / version.run_id) if version else find_run(context, wanted)
     if run.alive():
         raise InvalidInput(f"run {run.id} is at work", field="RUN", hint=f"stop it first: dreamctl cancel {run.id}")
-    lost = [item.name for item in context.registry.versions() if item.run_id == run.id]
+    lost = [item.name for item in context.registry.versions_of_run(run.id)]
     what = f"run {run.id}" + (f" and its model version {', '.join(lost)}" if lost else "")
     if not yes and context.reporter.confirm(f"Delete {what}?") is not True:
         raise ConsentRequired(f"{what} not deleted", hint="say --yes to delete it")
@@ -173,8 +183,8 @@ def remove(context: Context, wanted: str, yes: bool) -> Removed:
     return Removed(run.id, lost)
 
 
-def _curve(steps: list[Event]) -> list[float]:
-    losses = [float(event.fields["loss"]) for event in steps]
+def _curve(events: Sequence[Event]) -> list[float]:
+    losses = [float(event.fields["loss"]) for event in events if event.type == "step"]
     size = max(1, -(-len(losses) // _CURVE_WIDTH))
     pieces = [losses[start : start + size] for start in range(0, len(losses), size)]
     return [round(sum(piece) / len(piece), 5) for piece in pieces]
