@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     max_cost: float | None = Field(
         None, ge=0, allow_inf_nan=False, description="consent to spend up to so many US dollars on one command"
     )
-    processes: int = Field(1, ge=1, description="processes of a local training; more than one go through accelerate")
+    processes: int = Field(1, ge=1, description="processes of a local training, which share its batches (one a GPU)")
     device: str | None = Field(
         None,
         pattern=r"^(cuda(:\d+)?|mps|cpu)$",
