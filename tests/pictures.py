@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 from PIL.Image import Transpose
 
-from dreamctl.images import Fitted, Rules, fit
+from dreamctl.fitting import Fitted, Rules, fit
 
 Colour = tuple[int, int, int]
 RED, GREEN, BLUE, WHITE, BLACK = (254, 0, 0), (0, 128, 0), (0, 0, 254), (255, 255, 255), (0, 0, 0)
@@ -38,7 +38,7 @@ def packed(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def opened(fitted: Fitted) -> Image.Image:
-    image = Image.open(io.BytesIO(fitted.jpeg))
+    image = Image.open(io.BytesIO(fitted.data))
     image.load()
     return image
 

@@ -10,7 +10,11 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 class Picture(Noun):
-    """One output picture: names, never paths; `box` is where the source's pixels lie (left, top, right, bottom)."""
+    """One output picture: names, never paths.
+
+    `box` is where the source's pixels lie in it, `crop` the part of the upright source that they show where that is
+    not the whole, both left, top, right, bottom; `fingerprint` is alike where pictures look alike.
+    """
 
     file: str
     sha256: str
@@ -19,6 +23,8 @@ class Picture(Noun):
     source: str
     source_sha256: str
     box: tuple[int, int, int, int] | None = None
+    crop: tuple[int, int, int, int] | None = None
+    fingerprint: str | None = None
     mask: str | None = None
     warnings: tuple[str, ...] = ()
 
@@ -32,12 +38,16 @@ class Skipped(Noun):
 
 
 class Dataset(Stored):
-    """What `prepare` made. `trigger` is the word that `caption --trigger` wrote into the captions, if any."""
+    """What `prepare` made, and by which rules. `trigger`: the word that `caption --trigger` wrote into the captions."""
 
     size: int
-    fit: str = "pad"
     background: str = "#ffffff"
+    fit: str = "pad"
+    focus: str = "centre"
+    upscale: bool = False
+    step: int = 64
     format: str = "jpeg"
+    quality: int = 95
     pictures: tuple[Picture, ...]
     skipped: tuple[Skipped, ...] = ()
     trigger: str | None = None

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from dreamctl import images, recipes
+from dreamctl import recipes
 from dreamctl.archive import pack_dataset
 from dreamctl.context import Context
 from dreamctl.datasetfolder import DatasetFolder
 from dreamctl.domain.dataset import Dataset, Picture, Skipped
 from dreamctl.errors import DreamctlError, InvalidInput, NotFound
+from dreamctl.fitting import QUALITY, Rules, parse_colour
+from dreamctl.looks import alike
 from dreamctl.parallel import spread
+from dreamctl.placement import BUCKET_STEP
+from dreamctl.sheet import write_sheet
 from dreamctl.sources import Found, find, output_names
 from dreamctl.staging import Stage
 from dreamctl.workflows.datasets import check_not_interrupted, command_on, default_folder, locked_dataset
@@ -43,26 +48,43 @@ class PrepareReport:
     warnings: tuple[str, ...]
     digest: str
     zip: Path | None
+    sheet: Path | None
     next: str
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How the line wants the pictures; `size` None leaves it to the recipe. See `fitting.Rules`."""
+
+    size: int | None = None
+    background: str = "white"
+    fit: str = "pad"
+    focus: str = "centre"
+    upscale: bool = False
+    step: int = BUCKET_STEP
+    format: str = "jpeg"
+    quality: int = QUALITY
 
 
 def prepare(
     context: Context,
     sources: Sequence[Path],
+    shape: Shape = Shape(),
     out: Path | None = None,
-    size: int | None = None,
-    background: str = "white",
     recursive: bool = False,
     zip_: bool = False,
+    sheet: bool = False,
     strict: bool = False,
 ) -> PrepareReport:
     """Prepare `sources` (folders, files) into the dataset folder `out`; the project's where None.
+
+    `zip_` packs it beside the folder, `sheet` draws a contact sheet there.
 
     The folder then holds what the sources hold, wholly, or is as it was before. Bad files are named and skipped.
     Raises NotFound for a missing source, InvalidInput for a folder that is somebody else's, DreamctlError where
     nothing is usable, or where anything is not under `strict`.
     """
-    rules = images.Rules(_size(context, size), images.parse_colour(background))
+    rules = _rules(context, shape)
     target = out.expanduser().absolute() if out else default_folder(context)
     if target.exists() and not target.is_dir():
         raise InvalidInput(f"{target} is not a folder", field="--out", hint="name another one with --out")
@@ -74,21 +96,27 @@ def prepare(
             stage.open()
             if stage.recover():
                 context.reporter.note(f"finished what an interrupted command had begun in {target}")
-            return _prepare(context, stage, found, rules, zip_, strict)
+            report = _prepare(context, stage, found, rules, strict)
         except KeyboardInterrupt:
             raise  # what was made stays in the stage for the next run
         except BaseException:
             stage.discard()
             raise
+        return replace(report, zip=_zip(report.dataset) if zip_ else None, sheet=_sheet(report) if sheet else None)
 
 
 def prepare_on_the_way(context: Context, source: Path, size: int) -> DatasetFolder:
     """Plain pictures given to `train`: prepare them into the project's dataset folder, and say how to do it alone."""
     check_not_interrupted(source)
-    report = prepare(context, [source], size=size)
+    report = prepare(context, [source], Shape(size=size))
     command = f"dreamctl prepare {shlex.quote(str(source))} --size {size}"
     context.reporter.note(f"prepared {_count(len(report.pictures), 'picture')} into {report.dataset}, as `{command}`")
     return DatasetFolder(report.dataset)
+
+
+def _rules(context: Context, shape: Shape) -> Rules:
+    wanted = {**asdict(shape), "size": _size(context, shape.size), "background": parse_colour(shape.background)}
+    return Rules(**wanted)
 
 
 def _size(context: Context, size: int | None) -> int:
@@ -106,12 +134,9 @@ def _size(context: Context, size: int | None) -> int:
     return DEFAULT_SIZE
 
 
-def _prepare(
-    context: Context, stage: Stage, found: Found, rules: images.Rules, zip_: bool, strict: bool
-) -> PrepareReport:
-    background = "#" + bytes(rules.background).hex()
+def _prepare(context: Context, stage: Stage, found: Found, rules: Rules, strict: bool) -> PrepareReport:
     before = manifest_of(stage.dataset)
-    earlier = look_up(stage.dataset, before, found, rules.size, background)
+    earlier = look_up(stage.dataset, before, found, rules)
     jobs = _jobs(stage, found, rules, earlier, before)
     made, skipped = _make_all(context, jobs, found.skipped)
     pictures = tuple(sorted([*earlier.kept.values(), *made], key=lambda picture: picture.file))
@@ -119,14 +144,13 @@ def _prepare(
     _tell_skipped(context, skipped)
     _check_usable(skipped, len(pictures), strict)
     captions = _travelling_captions(stage.dataset, found, pictures, warnings)
+    warnings += _twins(pictures)
     if len(pictures) < FEW_PICTURES:
         warnings.append(f"only {_count(len(pictures), 'picture')}: five or more teach a subject better")
     for text in warnings:
         context.reporter.warn(text)
     trigger = before.trigger if before else None
-    manifest = Dataset(
-        size=rules.size, background=background, pictures=pictures, skipped=tuple(skipped), trigger=trigger
-    )
+    manifest = Dataset(**rules.plain(), pictures=pictures, skipped=tuple(skipped), trigger=trigger)
     if captions or manifest != before:
         stage.commit(manifest, made, captions)
     else:
@@ -143,15 +167,25 @@ def _prepare(
         skipped=tuple(skipped),
         warnings=tuple(warnings),
         digest=dataset.digests()[0],
-        zip=pack_dataset(dataset, dataset.path.with_name(f"{dataset.path.name}.zip")) if zip_ else None,
+        zip=None,
+        sheet=None,
         next=command_on(context, "train" if all(dataset.captions().values()) else "caption", dataset.path),
     )
+
+
+def _zip(dataset: Path) -> Path:
+    return pack_dataset(DatasetFolder(dataset), dataset.with_name(f"{dataset.name}.zip"))
+
+
+def _sheet(report: PrepareReport) -> Path:
+    warned = {picture.file: text for picture in report.pictures for text in picture.warnings}
+    return write_sheet(DatasetFolder(report.dataset), warned)
 
 
 # making
 
 
-def _jobs(stage: Stage, found: Found, rules: images.Rules, earlier: Earlier, before: Dataset | None) -> list[Job]:
+def _jobs(stage: Stage, found: Found, rules: Rules, earlier: Earlier, before: Dataset | None) -> list[Job]:
     """What is to be made. Raises InvalidInput before anything is, where an output would replace a foreign file."""
     names = output_names(found.sources, earlier.names)
     jobs = [
@@ -171,14 +205,15 @@ def _jobs(stage: Stage, found: Found, rules: images.Rules, earlier: Earlier, bef
 
 def _make_all(context: Context, jobs: Sequence[Job], skipped: Sequence[Skipped]) -> tuple[list[Picture], list[Skipped]]:
     made: list[Picture] = []
-    bad = list(skipped)
+    bad, begun = list(skipped), time.monotonic()
     with contextlib.closing(spread(make, jobs)) as outcomes:  # closed: no process writes on after an error
         for done, outcome in enumerate(outcomes, 1):
             if isinstance(outcome, Picture):
                 made.append(outcome)
             else:
                 bad.append(outcome)
-            context.reporter.progress("prepare", done, len(jobs))
+            rate = done / max(1e-3, time.monotonic() - begun)
+            context.reporter.progress("prepare", done, len(jobs), f"{rate:.1f} a second")
     return sorted(made, key=lambda picture: picture.file), sorted(bad, key=lambda item: item.source)
 
 
@@ -209,6 +244,12 @@ def _tell_skipped(context: Context, skipped: Sequence[Skipped]) -> None:
     for item in skipped:
         advice = f" ({item.advice})" if item.advice else ""
         context.reporter.warn(f"{item.source} {item.reason}: skipped{advice}")
+
+
+def _twins(pictures: Sequence[Picture]) -> list[str]:
+    source = {picture.file: picture.source for picture in pictures}
+    marked = ((picture.file, picture.fingerprint) for picture in pictures if picture.fingerprint)
+    return [f"{source[name]} looks like {source[other]}: one of them is enough" for name, other in alike(marked)]
 
 
 def _travelling_captions(
