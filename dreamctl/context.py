@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from dreamctl import paths, plugins
+from dreamctl.credentials import hub_environment
 from dreamctl.errors import InvalidInput
 from dreamctl.reporter import Reporter
 from dreamctl.settings import Settings, load_settings
@@ -44,6 +46,10 @@ class Context:
     @property
     def runs(self) -> Path:
         return paths.runs_dir()
+
+    def reach_hub(self) -> None:
+        """Let the hub's library know where the hub is and who asks; to be called before anything loads it."""
+        os.environ.update(hub_environment(self.settings.hub_endpoint, self.project))
 
     def backend(self, name: str | None = None) -> Backend:
         return cast("Backend", plugins.load("backends", name or self.settings.backend)(self.settings))

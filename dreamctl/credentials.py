@@ -90,6 +90,12 @@ def find(provider: str, project: Path | None = None) -> Found | None:
     return found
 
 
+def hub_environment(endpoint: str | None, project: Path | None = None) -> dict[str, str]:
+    """The variables by which huggingface_hub knows where the hub is (`endpoint`: the setting) and who asks."""
+    found = {"HF_ENDPOINT": endpoint, "HF_TOKEN": token("huggingface", project)}
+    return {name: value for name, value in found.items() if value}
+
+
 def required(provider: str, project: Path | None = None) -> str:
     """The token to use. Raises CredentialsError that says how to get and store one."""
     found = token(provider, project)

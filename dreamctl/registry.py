@@ -98,6 +98,11 @@ class Registry:
         if other and identifier_key(other.identifier) != identifier_key(concept.identifier):
             raise InvalidInput(f"the name {concept.name!r} is taken by {other.identifier!r}", field="name")
 
+    def name_concept(self, concept: Concept) -> None:
+        """Store the human name that a known concept has now. Raises InvalidInput where it is somebody else's."""
+        with self._transaction():
+            self._add_concept(concept, "")
+
     def _add_concept(self, concept: Concept, when: str) -> None:
         """Inside a transaction: store the concept, or the human name that it now has."""
         self.check_concept(concept)

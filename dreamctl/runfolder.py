@@ -123,11 +123,17 @@ class RunFolder:
         `events`: those of the run, or its last ones, where they have been read already. Raises DreamctlError where
         they are a newer program's.
         """
+        state = self._told(self.events() if events is None else events)
+        if state not in WORKING or self.alive():
+            return state
+        state = self._told(self.events())  # it may have ended since they were read
+        return State.interrupted if state in WORKING else state
+
+    def _told(self, events: Sequence[Event]) -> State:
         try:
-            state = state_of(self.events() if events is None else events)
+            return state_of(events)
         except ValueError as error:
             raise DreamctlError(f"{self.events_file}: {error}", hint="it was written by a newer dreamctl") from error
-        return State.interrupted if state in WORKING and not self.alive() else state
 
     def log_tail(self, lines: int) -> list[str]:
         """The last lines of the trainer's log."""

@@ -130,6 +130,14 @@ def test_a_running_run_without_a_living_trainer_is_interrupted(run: RunFolder) -
     assert run.state() is State.interrupted
 
 
+def test_a_run_that_ends_while_it_is_looked_at_has_ended(run: RunFolder) -> None:
+    writer = EventWriter(run.events_file)
+    writer.state(State.running)
+    seen = run.events()
+    writer.state(State.succeeded)
+    assert run.state(seen) is State.succeeded
+
+
 def test_the_log_ends_with_its_last_lines(run: RunFolder) -> None:
     assert run.log_tail(3) == []
     run.log_file.write_text("\n".join(f"line {number}" for number in range(20000)) + "\n")

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from dreamctl.credentials import token
+from dreamctl.credentials import hub_environment
 from dreamctl.domain.recipe import Recipe
 from dreamctl.domain.run import State
 from dreamctl.errors import RunFailed
@@ -36,7 +36,17 @@ class LocalBackend:
         missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
         if missing:
             return [f'{", ".join(missing)} not installed: pip install "dreamctl[local]"']
-        return []
+        count, size = self._settings.processes, recipe.training.batch_size
+        if count == 1:
+            return []
+        problems = []
+        if size % count:
+            problems.append(f"training.batch_size = {size} cannot be shared by {count} processes: choose a multiple")
+        if not self._on_cpu() and (self._settings.device or "").count(":"):
+            problems.append(f"device = {self._settings.device} is one GPU, and processes = {count} want {count}")
+        elif not self._on_cpu() and len(ask_driver()) < count:
+            problems.append(f"processes = {count}, and there are {len(ask_driver())} GPUs: one process a GPU")
+        return problems
 
     def submit(self, run: RunFolder) -> str:
         """Start `python -m dreamctl.training RUN` and wait until it holds the run's lock."""
@@ -100,23 +110,28 @@ class LocalBackend:
     def _command(self) -> list[str]:
         if self._settings.processes == 1:
             return [sys.executable, "-m", "dreamctl.training"]
-        count, device = str(self._settings.processes), self._settings.device
-        if device == "cpu" or (device is None and not ask_driver()):
+        count = str(self._settings.processes)
+        if self._on_cpu():
             # On CPUs `accelerate launch` wants MPI, and without it starts one process in silence (accelerate 1.15).
             launch = ["torch.distributed.run", "--standalone", "--nproc_per_node", count]
         else:
-            launch = ["accelerate.commands.launch", "--num_machines", "1", "--num_processes", count]
+            # `--multi_gpu`: a file of the user's own (accelerate config) must not choose another way
+            launch = ["accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--num_processes", count]
             launch += ["--dynamo_backend", "no", "--mixed_precision", "no"]
         return [sys.executable, "-m", *launch, "-m", "dreamctl.training"]
+
+    def _on_cpu(self) -> bool:
+        return self._settings.device == "cpu" or (self._settings.device is None and not ask_driver())
 
     def _environment(self) -> dict[str, str]:
         """This process's environment, and what the settings say about device and hub."""
         extra = {
             "PYTHONUNBUFFERED": "1",
             "DREAMCTL_DEVICE": self._settings.device,
-            "HF_ENDPOINT": self._settings.hub_endpoint,
-            "HF_TOKEN": token("huggingface"),
             "PYTHONPATH": _source_path(),
+            # the launcher of several processes kills them so many seconds after a signal, be they saving or not
+            "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "120",
+            **hub_environment(self._settings.hub_endpoint),
         }
         return {**os.environ, **{key: value for key, value in extra.items() if value}}
 

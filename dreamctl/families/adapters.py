@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dreamctl.domain.recipe import Method
 from dreamctl.errors import InvalidInput, did_you_mean
 from dreamctl.families.base import ADAPTER_FILE, Precision
+from dreamctl.files import read_json, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -129,6 +130,10 @@ def save_component(component: nn.Module, folder: Path, precision: Precision) -> 
     written: Any = copy.deepcopy(component).to(torch_dtype(precision))
     with os_errors():
         written.save_pretrained(folder)
+    # diffusers writes where the base lay on this computer
+    config = read_json(folder / "config.json")
+    if config.pop("_name_or_path", None) is not None:
+        write_json(folder / "config.json", config)
 
 
 def load_component(component: Any, folder: Path) -> Any:

@@ -17,7 +17,7 @@ from dreamctl.domain.base import digest
 from dreamctl.domain.recipe import Base
 from dreamctl.errors import CredentialsError, DreamctlError, InvalidInput, NotFound, ProviderError
 from dreamctl.families.base import Family, ResolvedBase, family_names, load_family
-from dreamctl.files import read_json, sha256_file, write_json
+from dreamctl.files import locked, os_hint, os_reason, read_json, sha256_file, write_json
 
 INDEX = "model_index.json"
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -49,14 +49,18 @@ def pinned(resolved: ResolvedBase) -> Base:
     base = resolved.base.model_copy(update={"digest": resolved.digest})
     if resolved.folder is None or base.source == "builtin":
         return base
-    write_json(_places(), {**_known_places(), resolved.digest: str(resolved.folder.absolute())})
-    return base.model_copy(update={"source": resolved.folder.absolute().name})
+    folder = resolved.folder.absolute()
+    with locked(paths.locks_dir() / "bases.lock", "remembering a base model"):
+        write_json(_places(), {**_known_places(), resolved.digest: str(folder)})
+    name = folder.name if folder.name != "builtin" else "builtin-folder"  # `builtin` means the one that ships
+    return base.model_copy(update={"source": name})
 
 
 def _place(base: Base) -> Path:
-    """The folder of a base: where its digest was last seen, else what its source says."""
+    """The folder of a base: where its digest was last seen, unless its source is a folder itself."""
     known = _known_places().get(base.digest or "")
-    return Path(known if known and Path(known).is_dir() else base.source).expanduser()
+    here = Path(base.source).expanduser()
+    return Path(known) if known and (Path(known).is_dir() or not here.exists()) else here
 
 
 def _places() -> Path:
@@ -68,6 +72,11 @@ def _known_places() -> dict[str, str]:
         return {}
     known: dict[str, str] = read_json(_places())
     return known
+
+
+def on_hub(source: str) -> bool:
+    """Whether a base of that name is asked for at the hub, and not found here."""
+    return source != "builtin" and not Path(source).expanduser().exists() and bool(_HUB_ID.fullmatch(source))
 
 
 def fetch(resolved: ResolvedBase) -> Path:
@@ -218,6 +227,9 @@ def hub_errors(base: Base) -> Iterator[None]:
             hint="check the name; for a private one, `dreamctl auth login huggingface`",
         ) from error
     except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, OSError) as error:
+        if isinstance(error, OSError) and (hint := os_hint(error)):  # a full disk is not the network's fault
+            where = error.filename or base.source
+            raise DreamctlError(f"{where}: {os_reason(error)}", hint=hint) from error
         raise _unreachable(base, error) from error
     except Exception as error:
         if type(error).__module__.split(".")[0] not in ("httpx", "httpx2", "httpcore", "requests", "urllib3"):

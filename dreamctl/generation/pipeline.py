@@ -48,9 +48,8 @@ def open_pipeline(
     base; NotFound when there is no model; and what `resolve_base` raises.
     """
     place = torch.device(device) if device else best_device()
-    if (place.type == "cuda" and not torch.cuda.is_available()) or (
-        place.type == "mps" and not torch.backends.mps.is_available()
-    ):
+    counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (place.index or 0) >= counts.get(place.type, 1):
         raise InvalidInput(f"there is no {place} device here", field="device", hint="`dreamctl doctor` lists devices")
     resolved = base if isinstance(base, ResolvedBase) else resolve_base(base)
     if model_dir:

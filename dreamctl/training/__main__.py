@@ -1,6 +1,7 @@
 """`python -m dreamctl.training RUN_DIR`: the trainer's process. It owns the run's lock, its events and its exit code.
 
-Exit codes: 0 succeeded, or stopped as asked; otherwise the error's own (see `dreamctl.errors`).
+Exit codes: 0 succeeded, or stopped as asked; otherwise the error's own (see `dreamctl.errors`). Where several processes
+train, one that stops by itself ends with 75, by which the launcher ends the others.
 """
 
 from __future__ import annotations
@@ -11,11 +12,17 @@ from pathlib import Path
 
 from dreamctl.domain.run import FINAL, State, state_of
 from dreamctl.errors import DreamctlError, NotFound
-from dreamctl.files import locked, os_hint, os_reason, write_text
+from dreamctl.files import locked, os_hint, os_reason, read_json, write_json, write_text
+from dreamctl.http import redact
 from dreamctl.runfolder import EventWriter, RunFolder
-from dreamctl.training.device import devices_held, leader, prepare_environment, process_number
+from dreamctl.training.device import devices_held, leader, prepare_environment, process_count, process_number
 from dreamctl.training.progress import Reporter
 from dreamctl.training.stop import Stop, Stopped
+
+FAILURE_FILE = "failure.json"
+"""Why another process than the main one failed: the main one sees no more than a broken connection."""
+
+_ALONE = 75
 
 
 def main(arguments: list[str]) -> int:
@@ -26,8 +33,8 @@ def main(arguments: list[str]) -> int:
     run = RunFolder(Path(arguments[0]).absolute())
     stop = Stop(run.path)
     stop.listen()
-    prepare_environment()
     try:
+        prepare_environment()
         if process_number() > 0:
             return _follow(run, stop)
         return lead(run, stop)
@@ -46,9 +53,11 @@ def lead(run: RunFolder, stop: Stop) -> int:
 
     with locked(run.lock_file, f"run {run.id}", check=busy):
         write_text(run.leader_file, f"{leader()}\n")
-        if state_of(run.events()) in FINAL:
-            print(f"run {run.id} is {state_of(run.events())}: nothing to do", file=sys.stderr)
+        state = state_of(run.events())
+        if state in FINAL:
+            print(f"run {run.id} is {state}: nothing to do", file=sys.stderr)
             return 0
+        (run.path / FAILURE_FILE).unlink(missing_ok=True)
         writer = EventWriter(run.events_file)
         try:
             return _told(run, Reporter(writer), stop)
@@ -68,23 +77,48 @@ def _told(run: RunFolder, reporter: Reporter, stop: Stop) -> int:
             reporter.state(State.running)
             _train(run, reporter, stop)
         reporter.state(State.succeeded)
+        return 0
     except Stopped as stopped:
-        reporter.state(stopped.state, message=f"{stopped.state.value} as asked")
+        failure = _of_another(run)
+        if failure is None:
+            reporter.state(stopped.state, message=f"{stopped.state.value} as asked")
+            return _code(stopped)
     except Exception as error:
-        traceback.print_exc()
-        failure = explained(error)
-        reporter.state(State.failed, message=failure.message, **({"hint": failure.hint} if failure.hint else {}))
-        return failure.exit_code
-    return 0
+        _print_traceback()
+        failure = _of_another(run) or explained(error)
+    reporter.state(State.failed, message=failure.message, **({"hint": failure.hint} if failure.hint else {}))
+    return failure.exit_code
 
 
 def _follow(run: RunFolder, stop: Stop) -> int:
     """Any other process: the same training, in silence."""
     try:
         _train(run, Reporter(None), stop)
-    except Stopped:
-        return 0
+    except Stopped as stopped:
+        return _code(stopped)
+    except Exception as error:
+        _print_traceback()
+        failure = explained(error)
+        write_json(run.path / FAILURE_FILE, {"message": failure.message, "hint": failure.hint})
+        return failure.exit_code
     return 0
+
+
+def _code(stopped: Stopped) -> int:
+    return 0 if stopped.together or process_count() == 1 else _ALONE
+
+
+def _of_another(run: RunFolder) -> DreamctlError | None:
+    """What another process failed of, if one did."""
+    file = run.path / FAILURE_FILE
+    if not file.exists():
+        return None
+    told = read_json(file)
+    return DreamctlError(told["message"], hint=told["hint"])
+
+
+def _print_traceback() -> None:
+    print(redact(traceback.format_exc()), end="", file=sys.stderr, flush=True)
 
 
 def _train(run: RunFolder, reporter: Reporter, stop: Stop) -> None:
@@ -95,7 +129,13 @@ def _train(run: RunFolder, reporter: Reporter, stop: Stop) -> None:
 
 
 def explained(error: Exception) -> DreamctlError:
-    """Any error as one sentence for the user; the traceback is in train.log."""
+    """Any error as one sentence for the user, without secrets; the traceback is in train.log."""
+    told = _told_as(error)
+    told.message = redact(told.message)
+    return told
+
+
+def _told_as(error: Exception) -> DreamctlError:
     import torch
 
     if isinstance(error, DreamctlError):

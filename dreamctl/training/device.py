@@ -31,7 +31,10 @@ def leader() -> int:
 
 
 def prepare_environment() -> None:
-    """Tell torch, before it is loaded, how threads wait, and which device `DREAMCTL_DEVICE` (cpu, cuda:1 …) means."""
+    """Tell torch, before it is loaded, how threads wait, and which device `DREAMCTL_DEVICE` (cpu, cuda:1 …) means.
+
+    Raises InvalidInput for a device that is hidden from this process.
+    """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # see generation/pipeline.py
     wanted = os.environ.get("DREAMCTL_DEVICE", "")
     if wanted == "cpu":
@@ -40,7 +43,13 @@ def prepare_environment() -> None:
     if kind == "cuda" and number:
         visible = _visible()
         place = int(number)
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible[place] if place < len(visible) else number
+        if visible and place >= len(visible):  # the computer's own number would be a card that was hidden on purpose
+            raise InvalidInput(
+                f"there is no {wanted} among the devices of CUDA_VISIBLE_DEVICES={','.join(visible)}",
+                field="device",
+                hint=f"0 to {len(visible) - 1} are there",
+            )
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible[place] if visible else number
 
 
 def _visible() -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import torch
@@ -31,6 +31,7 @@ from dreamctl.training.stop import Stop, Stopped
 from dreamctl.training.student import Student
 
 RECENT = 50  # losses that make the final loss
+MOST_SKIPPED = 50  # steps in a row; the scale halves at each, from 65536
 
 
 class Loop:
@@ -54,6 +55,7 @@ class Loop:
         self._reporter = reporter
         self._stop = stop
         self._saved = 0
+        self._skipped = 0
         self._weights = student.named_weights()
         self._optimizer = make_optimizer(student, family, recipe)
         self.progress, scaler = self._restore()
@@ -79,22 +81,28 @@ class Loop:
         steps, every = self._recipe.training.steps, self._recipe.checkpoints.every
         samples_every = self._recipe.samples.every
         self._reporter.phase("training", steps)
-        self._reporter.training()
+        self._reporter.clock()
         self._student.train()
         while self.progress.step < steps:
             wish = self._agreed_wish()
             if wish:
                 self._save()
-                raise Stopped(wish)
+                raise Stopped(wish, together=True)
             loss = self._step(self.progress.step)
             self.progress.step += 1
             self.progress.losses = [*self.progress.losses[1 - RECENT :], loss]
             self._reporter.step(self.progress.step, steps, loss)
-            if self.progress.step % every == 0 and self.progress.step < steps:
+            if self.progress.step % every == 0 or self.progress.step == steps:  # the last: saving the model may fail
                 self._save()
             if samples_every and self.progress.step % samples_every == 0 and self.progress.step < steps:
-                sample(self.progress.step)
-                self._student.train()
+                self._sample(sample)
+
+    def _sample(self, sample: Callable[[int], None]) -> None:
+        self._reporter.flush()
+        with suppress(Stopped):  # the wish stays: at the next step all processes save and stop together
+            sample(self.progress.step)
+        self._student.train()
+        self._reporter.clock()
 
     def _step(self, step: int) -> float:
         """One optimizer step; the mean loss over its forward passes and processes."""
@@ -117,8 +125,18 @@ class Loop:
         if self._accelerator.scaler is None:  # with one, fp16 gradients may overflow, and it skips the step
             self._check(float(norm), step, "gradient")
         self._stepper.step()
+        self._check_skipped(step)
         self._stepper.zero_grad(set_to_none=True)
         return mean
+
+    def _check_skipped(self, step: int) -> None:
+        """fp16 skips a step now and then until its scale fits; when it skips all, nothing is taught."""
+        self._skipped = self._skipped + 1 if self._stepper.step_was_skipped else 0
+        if self._skipped >= MOST_SKIPPED:
+            raise DreamctlError(
+                f"the gradients of {self._skipped} steps in a row up to step {step + 1} are too large for fp16",
+                hint="--set training.precision=bf16, or fp32, or lower optimizer.learning_rate",
+            )
 
     def _loss(self, step: int, part: int) -> Tensor:
         batch = self._batches.batch(step, part)
@@ -149,6 +167,7 @@ class Loop:
         """Write a checkpoint of this step, unless it has one."""
         if self.progress.step > self._saved:
             self._saved = self.progress.step
+            self._reporter.flush()
             if self._accelerator.is_main_process:
                 scaler = self._accelerator.scaler
                 path = save_checkpoint(
@@ -161,6 +180,7 @@ class Loop:
                 tidy_checkpoints(self._run.checkpoints, self._recipe.checkpoints.keep)
                 self._reporter.checkpoint(self.progress.step, path)
             self._accelerator.wait_for_everyone()
+            self._reporter.clock()
 
     def finish(self) -> float:
         """Let go of optimizer and gradients; the mean of the last losses."""

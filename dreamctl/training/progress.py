@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dreamctl.domain.run import State
+from dreamctl.http import redact
 from dreamctl.runfolder import EventWriter
 
 INTERVAL = 0.05  # seconds between two step events
@@ -29,7 +30,7 @@ class Reporter:
     def say(self, line: str) -> None:
         """A line of train.log, which is what stderr is in this process."""
         if self._writer:
-            print(f"{datetime.datetime.now():%H:%M:%S} {line}", file=sys.stderr, flush=True)
+            print(f"{datetime.datetime.now():%H:%M:%S} {redact(line)}", file=sys.stderr, flush=True)
 
     def write(self, type_: str, **fields: Any) -> None:
         if self._writer:
@@ -42,7 +43,7 @@ class Reporter:
 
     def note(self, message: str) -> None:
         """Something that the user should know, but that stops nothing."""
-        self.write("note", message=message)
+        self.write("note", message=redact(message))
         self.say(message)
 
     def phase(self, name: str, total: int | None = None) -> None:
@@ -57,10 +58,10 @@ class Reporter:
             self._phase_since = now
             self.write("phase", name=name, total=total, done=done)
 
-    def training(self) -> None:
-        """The steps begin now."""
+    def clock(self) -> None:
+        """From now on the time belongs to the steps, after whatever else took time."""
+        self.flush()
         self._since = time.monotonic()
-        self._losses = []
 
     def step(self, step: int, steps: int, loss: float) -> None:
         """A finished optimiser step. The event tells the mean loss and seconds per step since the last event."""
@@ -84,7 +85,6 @@ class Reporter:
         self._losses = []
 
     def checkpoint(self, step: int, folder: Path) -> None:
-        self.flush()
         self.write("checkpoint", step=step, file=f"checkpoints/{folder.name}")
         self.say(f"checkpoint {folder.name}")
 

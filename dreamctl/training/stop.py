@@ -12,11 +12,12 @@ CANCEL_FILE = "cancel"
 
 
 class Stopped(Exception):
-    """The training ends here because somebody asked; `state` says how."""
+    """The training ends here because somebody asked; `state` says how, `together` that all processes end here."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, together: bool = False) -> None:
         super().__init__(state.value)
         self.state = state
+        self.together = together
 
 
 class Stop:

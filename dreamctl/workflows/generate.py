@@ -20,7 +20,7 @@ from dreamctl.families.sources import pinned, resolve_base
 from dreamctl.generation.plan import Meaning, Plan, near_miss, read_prompt
 from dreamctl.runfolder import RunFolder
 from dreamctl.workflows.harvest import harvest
-from dreamctl.workflows.lesson import absolute_source
+from dreamctl.workflows.lesson import absolute_source, reach_hub
 from dreamctl.workflows.notice import tell_notice
 
 _MAX_SEED = 2**32
@@ -114,6 +114,7 @@ def _version(context: Context, meaning: Meaning, target: Target | None, base_mod
     concept = meaning.concepts[0]
     wanted = [item for item in context.registry.versions(concept.identifier) if target in (None, item.target)]
     if base_model:
+        reach_hub(context, base_model)
         digest = resolve_base(Base(source=absolute_source(base_model))).digest
         wanted = [item for item in wanted if item.base_digest == digest]
     if not wanted:
@@ -140,6 +141,7 @@ def _whole(context: Context, versions: Sequence[Version]) -> Version:
 def _base_recipe(context: Context, base_model: str | None) -> Recipe:
     """The recipe whose `sampling` and resolution suit the pretrained model."""
     source = base_model or context.settings.base_model or "builtin"
+    reach_hub(context, source)
     base = resolve_base(Base(source=absolute_source(source)))
     recipe = recipes.resolve(recipes.default_for(source, base.family), [{"base": {"source": source}}])
     return recipe.model_copy(update={"base": pinned(base)})
@@ -156,6 +158,7 @@ def _draw(context: Context, plan: Plan, order: Order) -> Pictures:
     from dreamctl.generation.pictures import grid, save_picture
     from dreamctl.generation.pipeline import open_pipeline
 
+    reach_hub(context, plan.base.source)
     folder = (order.out or context.project / context.settings.pictures).absolute()
     pipe = open_pipeline(plan.base, plan.model, device=context.settings.device)
     when = datetime.datetime.now()

@@ -16,7 +16,7 @@ from dreamctl.domain.recipe import Base, Recipe, parse_assignment
 from dreamctl.domain.run import Target, run_key
 from dreamctl.errors import DreamctlError, InvalidInput
 from dreamctl.families.base import ResolvedBase
-from dreamctl.families.sources import pinned, resolve_base
+from dreamctl.families.sources import on_hub, pinned, resolve_base
 from dreamctl.workflows.datasets import check_not_interrupted, chosen_dataset, default_folder
 from dreamctl.workflows.prepare import prepare_on_the_way
 
@@ -116,6 +116,7 @@ def choose_recipe(
     for table in tables:
         source = table.get("base", {}).get("source", source)
     name = named or context.settings.recipe
+    reach_hub(context, source)
     if name is None:
         source = source or "builtin"
         probe = resolve_base(Base(source=absolute_source(source)))
@@ -125,7 +126,14 @@ def choose_recipe(
     if source:
         tables.append({"base": {"source": absolute_source(source)}})
     recipe = recipes.resolve(name, tables)
+    reach_hub(context, recipe.base.source)
     return recipe, resolve_base(recipe.base)
+
+
+def reach_hub(context: Context, source: str | None) -> None:
+    """Make the hub reachable where a base lies there; tokens are looked for only then."""
+    if source and on_hub(source):
+        context.reach_hub()
 
 
 def absolute_source(source: str) -> str:

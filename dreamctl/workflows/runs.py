@@ -184,7 +184,8 @@ def remove(context: Context, wanted: str, yes: bool) -> Removed:
 
 
 def _curve(events: Sequence[Event]) -> list[float]:
-    losses = [float(event.fields["loss"]) for event in events if event.type == "step"]
+    by_step = {event.fields["step"]: float(event.fields["loss"]) for event in events if event.type == "step"}
+    losses = [by_step[step] for step in sorted(by_step)]  # a resumed run tells some steps twice
     size = max(1, -(-len(losses) // _CURVE_WIDTH))
     pieces = [losses[start : start + size] for start in range(0, len(losses), size)]
     return [round(sum(piece) / len(piece), 5) for piece in pieces]

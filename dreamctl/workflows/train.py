@@ -51,6 +51,8 @@ def train(context: Context, wish: Wish) -> Taught:
     with locked(paths.locks_dir() / "train.lock", "another `dreamctl train` that begins"):
         lesson = choose(context, wish, material)
         run = None if wish.again else _earlier(context, lesson)
+        if run and lesson.concept.name:
+            context.registry.name_concept(lesson.concept)
         run = run or _new_run(context, lesson)
     return _go_on(context, run, wish.detach)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,10 +16,10 @@ import pytest
 
 from dreamctl import paths
 from dreamctl.domain.recipe import Base
-from dreamctl.errors import CredentialsError, InvalidInput, NotFound, ProviderError
+from dreamctl.errors import CredentialsError, DreamctlError, InvalidInput, NotFound, ProviderError
 from dreamctl.families import sources
 from dreamctl.families.base import load_family
-from dreamctl.families.sources import folder_digest, hub_errors, resolve_base
+from dreamctl.families.sources import folder_digest, hub_errors, pinned, resolve_base
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -120,6 +122,21 @@ def test_the_hubs_errors_are_translated() -> None:
     ):
         with pytest.raises(ours, match=words), hub_errors(base):
             raise foreign
+
+
+def test_a_full_disk_is_not_the_networks_fault() -> None:
+    with pytest.raises(DreamctlError, match="no space left on device") as raised, hub_errors(Base(source="a/b")):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/cache/unet.safetensors")
+    assert (raised.value.exit_code, "/cache/unet.safetensors" in raised.value.message) == (1, True)
+
+
+def test_a_folder_that_is_called_builtin_is_not_the_one_that_ships(tmp_path: Path, tiny: Path) -> None:
+    folder = shutil.copytree(tiny, tmp_path / "builtin")
+    base = pinned(resolve_base(Base(source=str(folder))))
+    assert resolve_base(base).folder == folder
+    folder.rename(tmp_path / "moved")
+    with pytest.raises(NotFound, match=f"{folder} does not exist"):
+        resolve_base(base)
 
 
 def test_facts_need_no_torch() -> None:

@@ -89,21 +89,21 @@ def make_run(root: Path, base: Path, *changes: dict[str, Any], masks: bool = Fal
     return write_run(root / f"runs-{number}", dataset, make_recipe(base, *changes), concept)
 
 
-def teach(run: RunFolder) -> int:
+def teach(run: RunFolder, stop: Stop | None = None) -> int:
     """Train in this process, without touching its signals; the exit code."""
     from accelerate.state import AcceleratorState, GradientState, PartialState
 
     for state in (AcceleratorState, GradientState, PartialState):
         state._reset_state()
-    return lead(run, Stop(run.path))
+    return lead(run, stop or Stop(run.path))
 
 
-def spawn(run: RunFolder, launcher: list[str] | None = None) -> subprocess.Popen[bytes]:
-    """Train in a process of its own, as the local backend does."""
+def spawn(run: RunFolder, launcher: list[str] | None = None, module: bool = True) -> subprocess.Popen[bytes]:
+    """Train in a process of its own, as the local backend does; without `module`, `launcher` says what is run."""
     source = str(Path(dreamctl.__file__).parents[1])
     with open(run.log_file, "ab") as log:
         return subprocess.Popen(
-            [sys.executable, *(launcher or []), "-m", "dreamctl.training", str(run.path)],
+            [sys.executable, *(launcher or []), *(("-m", "dreamctl.training") if module else ()), str(run.path)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -115,7 +115,7 @@ def spawn(run: RunFolder, launcher: list[str] | None = None) -> subprocess.Popen
 def finished(process: subprocess.Popen[bytes], run: RunFolder) -> int:
     """The exit code; the trainer's log in the failure's message if it takes too long."""
     try:
-        return process.wait(timeout=120)
+        return process.wait(timeout=240)
     except subprocess.TimeoutExpired as error:
         process.kill()
         raise AssertionError(f"the trainer hangs: {run.log_tail(30)}") from error
@@ -123,7 +123,7 @@ def finished(process: subprocess.Popen[bytes], run: RunFolder) -> int:
 
 def wait_for(run: RunFolder, process: subprocess.Popen[bytes], wanted: Callable[[list[Event]], bool]) -> None:
     """Wait until the run's events are as wanted; the trainer must live until then."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not wanted(run.events()):
         assert process.poll() is None, run.log_tail(30)
         assert time.monotonic() < deadline, run.log_tail(30)

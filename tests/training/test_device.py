@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dreamctl.domain.run import State
+from dreamctl.errors import InvalidInput
 from dreamctl.files import is_locked, locked
 from dreamctl.training.device import device_lock, device_names, prepare_environment
 from tests.training.school import LORA, assert_succeeded, finished, make_run, messages, spawn, wait_for
@@ -53,6 +54,13 @@ def test_a_dead_trainer_holds_nothing(tmp_path: Path, tiny: Path) -> None:
     process.wait()
     assert not run.alive() and not is_locked(device_lock("cpu"))
     assert run.state() is State.interrupted
+
+
+def test_a_hidden_gpu_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setenv("DREAMCTL_DEVICE", "cuda:1")
+    with pytest.raises(InvalidInput, match=r"there is no cuda:1 among the devices of CUDA_VISIBLE_DEVICES=3"):
+        prepare_environment()
 
 
 def test_devices_go_by_the_computers_own_numbers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dreamctl.domain.run import State
+from dreamctl.errors import DreamctlError
 from dreamctl.files import free_bytes
 from dreamctl.runfolder import RunFolder
+from dreamctl.training.__main__ import explained
 from tests.training.school import (
     FULL,
     LORA,
@@ -42,6 +43,28 @@ def test_a_loss_that_is_no_number_stops_and_names_the_pictures(tmp_path: Path, t
     told = failure(run)
     assert ("loss of step 2" in told or "gradient of step 2" in told) and ("0.png" in told or "1.png" in told)
     assert steps_done(run.events()) <= 2
+
+
+def test_a_failure_while_saving_costs_no_step(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tmp_path, tiny, LORA, BARE, {"checkpoints": {"every": 1000}})
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dreamctl.training.session.export", full)
+        assert teach(run) == 1
+    assert "no space left on device" in failure(run)
+    assert teach(run) == 0
+    again = [event for event in run.events() if event.attempt == 2]
+    assert steps_done(again) == 0 and "going on from checkpoint step-000004" in messages(run)
+    assert_succeeded(run)
+
+
+def test_secrets_in_errors_of_others_are_hidden() -> None:
+    url = "https://cdn.example/weights?X-Amz-Signature=0123456789abcdef"
+    for error in (DreamctlError(f"403 for {url}"), OSError(f"403 for {url}"), RuntimeError(f"403 for {url}")):
+        assert "0123456789abcdef" not in explained(error).message
 
 
 def test_a_picture_that_is_gone(tmp_path: Path, tiny: Path) -> None:
@@ -104,23 +127,7 @@ def test_a_failed_run_can_be_started_again(tmp_path: Path, tiny: Path) -> None:
     assert_succeeded(run)
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 6 MB; needs root."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = (
-        os.geteuid() == 0
-        and not subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(place)], check=False, capture_output=True
-        ).returncode
-    )
-    if not mounted:
-        pytest.skip("mounting a small file system needs root")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
-
-
+@pytest.mark.parametrize("small_disk", ["9m"], indirect=True)
 def test_a_full_disk(small_disk: Path, tiny: Path) -> None:
     """A checkpoint (0.8 MB of weights and 1.6 MB of optimizer) does not fit."""
     run = make_run(small_disk, tiny, FULL, BARE)

@@ -15,6 +15,7 @@ import torch
 from dreamctl.domain.run import Event, State
 from dreamctl.runfolder import RunFolder
 from dreamctl.training.checkpoint import checkpoints_in
+from dreamctl.training.stop import Stop
 from tests.training.school import (
     FULL,
     LORA,
@@ -101,6 +102,30 @@ def test_sigterm_saves_and_the_next_start_goes_on(tmp_path: Path, tiny: Path) ->
     assert_same_model(quiet, stopped)
 
 
+class AskedWhileDrawing(Stop):
+    """Somebody presses Ctrl-C while the first sample of a training is drawn."""
+
+    def __init__(self, run: RunFolder) -> None:
+        super().__init__(run.path)
+        self._run = run
+
+    def check(self) -> None:
+        if any(event.fields.get("name") == "samples" for event in self._run.events()):
+            self._signalled = True
+        super().check()
+
+
+def test_a_stop_while_a_sample_is_drawn_loses_no_step(tmp_path: Path, tiny: Path) -> None:
+    changes = {"samples": {"every": 3}, "checkpoints": {"every": 1000}, "training": {"steps": 5}}
+    quiet, stopped = (make_run(tmp_path, tiny, LORA, changes) for _ in range(2))
+    assert teach(quiet) == 0
+    assert teach(stopped, AskedWhileDrawing(stopped)) == 0
+    assert stopped.state() is State.interrupted
+    assert [path.name for path in checkpoints_in(stopped.checkpoints)] == ["step-000003"]
+    assert teach(stopped) == 0
+    assert_same_model(quiet, stopped)
+
+
 def test_cancel_stops_at_the_next_step_for_good(tmp_path: Path, tiny: Path) -> None:
     run = make_run(tmp_path, tiny, LORA, {"training": {"steps": 5000}, "prior": {"pictures": 0}})
     process = spawn(run)
@@ -116,20 +141,20 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, tiny: Path) -> None
     changes = {"training": {"steps": 8}, "checkpoints": {"every": 2, "keep": 3}, "prior": {"pictures": 0}}
     run = make_run(tmp_path, tiny, LORA, changes)
     assert teach(run) == 0
-    assert [path.name for path in checkpoints_in(run.checkpoints)] == [f"step-00000{step}" for step in (6, 4, 2)]
+    assert [path.name for path in checkpoints_in(run.checkpoints)] == [f"step-00000{step}" for step in (8, 6, 4)]
     before = weights(run)
     shutil.rmtree(run.model)
     run.events_file.unlink()
     shutil.copytree(
-        run.checkpoints / "step-000006", run.checkpoints / ".step-000007.aaaa"
+        run.checkpoints / "step-000008", run.checkpoints / ".step-000009.aaaa"
     )  # half-written by a dead one
-    flip_a_byte(run.checkpoints / "step-000006" / "weights.safetensors")
-    (run.checkpoints / "step-000004" / "optimizer.safetensors").unlink()
+    flip_a_byte(run.checkpoints / "step-000008" / "weights.safetensors")
+    (run.checkpoints / "step-000006" / "optimizer.safetensors").unlink()
     assert teach(run) == 0
     told = messages(run)
-    assert told[0].startswith("checkpoint step-000006 is passed over: the SHA-256 of weights.safetensors")
-    assert told[1].startswith("checkpoint step-000004 is passed over")
-    assert told[2] == "going on from checkpoint step-000002"
+    assert told[0].startswith("checkpoint step-000008 is passed over: the SHA-256 of weights.safetensors")
+    assert told[1].startswith("checkpoint step-000006 is passed over")
+    assert told[2] == "going on from checkpoint step-000004"
     assert all(torch.equal(before[name], tensor) for name, tensor in weights(run).items())
     assert not list(run.checkpoints.glob(".*"))
 

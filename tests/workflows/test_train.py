@@ -110,6 +110,14 @@ def test_a_human_name_is_kept(open_context: Open, dataset: Path) -> None:
     assert known.identifier == "sks"
 
 
+def test_what_is_taught_already_gets_the_name_that_it_is_given_later(open_context: Open, dataset: Path) -> None:
+    teach(open_context())
+    again = teach(open_context(), name="Luna")
+    assert again.before and names(again) == ["sks@1"]
+    named = open_context().registry.concept("luna")
+    assert named and (named.identifier, named.name) == ("sks", "Luna")
+
+
 def test_a_dataset_smaller_than_the_recipe_prints_the_prepare_line(context: Context, dataset: Path) -> None:
     with pytest.raises(InvalidInput, match="prepared at 64×64, the recipe trains at 128×128") as raised:
         teach(context, overrides=[*SMALL, "training.resolution=128"])
