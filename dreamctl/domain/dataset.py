@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
 
 from dreamctl.domain.base import Noun, Stored, digest
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
-class Picture(Noun):
-    """One output picture: names, never paths; `box` is where the source's pixels lie (left, top, right, bottom)."""
+def _inside(name: str) -> str:
+    parts = name.split("/")
+    if any(part in ("", ".", "..") for part in parts) or "\\" in name or ":" in parts[0] or not name.isprintable():
+        raise ValueError("must be the name of a file inside the dataset")
+    return name
 
-    file: str
+
+# A dataset may come from anybody: what its manifest names is read, and removed when it is made again.
+FileName = Annotated[str, AfterValidator(_inside)]
+
+
+class Picture(Noun):
+    """One output picture: names, never paths; `box` is where the source's pixels lie (left, top, right, bottom).
+
+    `repeats`: how often an epoch shows it.
+    """
+
+    file: FileName
     sha256: str
     width: int
     height: int
     source: str
     source_sha256: str
     box: tuple[int, int, int, int] | None = None
-    mask: str | None = None
+    mask: FileName | None = None
+    repeats: int = Field(1, ge=1)
     warnings: tuple[str, ...] = ()
 
 
