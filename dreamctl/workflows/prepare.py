@@ -15,10 +15,11 @@ from dreamctl.datasetfolder import DatasetFolder
 from dreamctl.domain.dataset import Dataset, Picture, Skipped
 from dreamctl.errors import DreamctlError, InvalidInput, NotFound
 from dreamctl.parallel import spread
-from dreamctl.sources import Found, find, output_names
+from dreamctl.sources import Found, output_names
 from dreamctl.staging import Stage
 from dreamctl.workflows.datasets import check_not_interrupted, command_on, default_folder, locked_dataset
 from dreamctl.workflows.earlier import Earlier, look_up, manifest_of
+from dreamctl.workflows.gather import Gathered, UrlOutcome, brought, look, with_repeats
 from dreamctl.workflows.making import Job, make
 
 DEFAULT_SIZE = 512
@@ -44,19 +45,22 @@ class PrepareReport:
     digest: str
     zip: Path | None
     next: str
+    urls: tuple[UrlOutcome, ...] = ()
 
 
 def prepare(
     context: Context,
-    sources: Sequence[Path],
+    sources: Sequence[str | Path],
     out: Path | None = None,
     size: int | None = None,
     background: str = "white",
     recursive: bool = False,
     zip_: bool = False,
     strict: bool = False,
+    allow_private: bool = False,
 ) -> PrepareReport:
-    """Prepare `sources` (folders, files) into the dataset folder `out`; the project's where None.
+    """Prepare `sources` (folders, files, archives, URLs, lists of URLs) into the dataset folder `out`; the project's
+    where None.
 
     The folder then holds what the sources hold, wholly, or is as it was before. Bad files are named and skipped.
     Raises NotFound for a missing source, InvalidInput for a folder that is somebody else's, DreamctlError where
@@ -66,15 +70,16 @@ def prepare(
     target = out.expanduser().absolute() if out else default_folder(context)
     if target.exists() and not target.is_dir():
         raise InvalidInput(f"{target} is not a folder", field="--out", hint="name another one with --out")
-    found = find(sources, target, recursive)
+    named = look(sources, target, recursive)
     with locked_dataset(context, target):
         stage = Stage(target)
         try:
-            _check_found(sources, found)
             stage.open()
             if stage.recover():
                 context.reporter.note(f"finished what an interrupted command had begun in {target}")
-            return _prepare(context, stage, found, rules, zip_, strict)
+            with brought(context, named, stage.path, allow_private) as gathered:
+                _check_found(sources, gathered.found)
+                return _prepare(context, stage, gathered, rules, zip_, strict)
         except KeyboardInterrupt:
             raise  # what was made stays in the stage for the next run
         except BaseException:
@@ -107,15 +112,20 @@ def _size(context: Context, size: int | None) -> int:
 
 
 def _prepare(
-    context: Context, stage: Stage, found: Found, rules: images.Rules, zip_: bool, strict: bool
+    context: Context, stage: Stage, gathered: Gathered, rules: images.Rules, zip_: bool, strict: bool
 ) -> PrepareReport:
+    found = gathered.found
     background = "#" + bytes(rules.background).hex()
     before = manifest_of(stage.dataset)
     earlier = look_up(stage.dataset, before, found, rules.size, background)
     jobs = _jobs(stage, found, rules, earlier, before)
     made, skipped = _make_all(context, jobs, found.skipped)
-    pictures = tuple(sorted([*earlier.kept.values(), *made], key=lambda picture: picture.file))
-    warnings = [*earlier.warnings, *(f"{made_one.source} {text}" for made_one in made for text in made_one.warnings)]
+    pictures = with_repeats(sorted([*earlier.kept.values(), *made], key=lambda picture: picture.file), found)
+    warnings = [
+        *found.warnings,
+        *earlier.warnings,
+        *(f"{made_one.source} {text}" for made_one in made for text in made_one.warnings),
+    ]
     _tell_skipped(context, skipped)
     _check_usable(skipped, len(pictures), strict)
     captions = _travelling_captions(stage.dataset, found, pictures, warnings)
@@ -145,6 +155,7 @@ def _prepare(
         digest=dataset.digests()[0],
         zip=pack_dataset(dataset, dataset.path.with_name(f"{dataset.path.name}.zip")) if zip_ else None,
         next=command_on(context, "train" if all(dataset.captions().values()) else "caption", dataset.path),
+        urls=gathered.outcomes(pictures, skipped),
     )
 
 
@@ -185,10 +196,11 @@ def _make_all(context: Context, jobs: Sequence[Job], skipped: Sequence[Skipped])
 # checking and telling
 
 
-def _check_found(sources: Sequence[Path], found: Found) -> None:
+def _check_found(sources: Sequence[str | Path], found: Found) -> None:
     if not found.sources and not found.skipped:
         where = ", ".join(str(source) for source in sources)
-        folders = any(item.is_dir() for source in sources if source.is_dir() for item in source.iterdir())
+        places = [Path(source).expanduser() for source in sources]
+        folders = any(item.is_dir() for place in places if place.is_dir() for item in place.iterdir())
         hint = "look into its folders too: --recursive" if folders else "put some JPEG or PNG pictures there"
         raise DreamctlError(f"{where} holds no pictures", field="SOURCE", hint=hint)
 
@@ -218,13 +230,13 @@ def _travelling_captions(
     sources = {source.name: source for source in found.sources}
     dataset, result = DatasetFolder(folder), {}
     for picture in pictures:
-        beside, inside = sources[picture.source].caption(), dataset.caption_file(picture.file)
-        if beside is None or (inside.is_file() and inside.read_bytes().strip()):
+        inside = dataset.caption_file(picture.file)
+        if inside.is_file() and inside.read_bytes().strip():
             continue
         try:
-            text = beside.read_text(encoding="utf-8-sig").strip()
-        except (UnicodeDecodeError, OSError):
-            warnings.append(f"{beside} cannot be read as UTF-8 text: the caption was left out")
+            text = sources[picture.source].caption_text()
+        except InvalidInput as error:
+            warnings.append(f"{error.message}: the caption was left out")
             continue
         if text:
             result[picture.file] = text

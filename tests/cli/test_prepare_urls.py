@@ -1,0 +1,121 @@
+"""`dreamctl prepare` with URLs as people call it: its screens, and what signals leave."""
+
+from __future__ import annotations
+
+import json
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+
+from dreamctl.cli.app import main
+from tests.pictures import packed, quarters
+from tests.website import Answer, Site, serving, write_certificate
+from tests.workflows.preparing import snapshot
+
+PICTURE = packed(quarters(), "PNG")
+WORDS = ["--size", "64", "--allow-private"]
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with serving() as running:
+        yield running
+
+
+def test_the_screen(site: Site, user: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = site.put("/a.png", Answer(PICTURE))
+    with zipfile.ZipFile(user / "heap.zip", "w") as archive:
+        archive.writestr("b.png", PICTURE)
+    assert main(["prepare", url, f"{site.url}/gone.png?sig=GEHEIM", "heap.zip", *WORDS]) == 0
+    out, err = capsys.readouterr()
+    assert f"a.jpg    127.0.0.1:{site.port}/a.png" in out and "heap.zip/b.png" in out
+    assert "URLs: 1 of 2 became pictures" in out.splitlines()
+    assert f"warning: {site.url}/gone.png?*** is not there (404): skipped (check the address)" in err.splitlines()
+
+
+def test_json_tells_each_url(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    url = site.put("/a.png", Answer(PICTURE))
+    assert main(["prepare", url, f"{site.url}/gone.png?sig=GEHEIM", "--json", *WORDS]) == 0
+    assert json.loads(capsys.readouterr().out)["urls"] == [
+        {"url": url, "file": "a.jpg", "reason": None},
+        {"url": f"{site.url}/gone.png?***", "file": None, "reason": "is not there (404)"},
+    ]
+
+
+def test_without_the_flag_private_addresses_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prepare", "http://127.0.0.1/a.png"]) == 1
+    assert capsys.readouterr().err == (
+        "warning: http://127.0.0.1/a.png leads to this computer (127.0.0.1), which is not fetched from: skipped"
+        " (--allow-private allows it for URLs that you trust)\n"
+        "error: no file can be used: http://127.0.0.1/a.png leads to this computer (127.0.0.1),"
+        " which is not fetched from\n"
+        "  --allow-private allows it for URLs that you trust\n"
+    )
+
+
+def test_https_with_certificates_of_one_s_own(user: Path, tmp_path: Path) -> None:
+    certificate, key = write_certificate(tmp_path, "127.0.0.1")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    with serving(tls) as site:
+        command = [sys.executable, "-m", "dreamctl", "prepare", site.put("/a.png", Answer(PICTURE)), *WORDS, "--json"]
+        refused = subprocess.run(command, capture_output=True, text=True)
+        assert refused.returncode == 1 and "no valid certificate" in refused.stderr
+        trusting = subprocess.run(["env", f"SSL_CERT_FILE={certificate}", *command], capture_output=True, text=True)
+    assert json.loads(trusting.stdout)["urls"][0]["file"] == "a.jpg"
+
+
+class Slow:
+    """A page that sends a part and then waits until it is let go on."""
+
+    def __init__(self) -> None:
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def __call__(self, request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(PICTURE)))
+        request.end_headers()
+        request.wfile.write(PICTURE[: len(PICTURE) // 2])
+        request.wfile.flush()
+        self.begun.set()
+        self.go.wait(60)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_a_download_leaves_nothing_half_true(
+    site: Site, user: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    slow = Slow()
+    words = [site.put("/a.png", Answer(PICTURE)), site.put("/b.png", slow, Answer(PICTURE)), *WORDS]
+    with zipfile.ZipFile(user / "heap.zip", "w") as archive:
+        archive.writestr("c.png", PICTURE)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "dreamctl", "prepare", *words, "heap.zip"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert slow.begun.wait(120)
+    child.send_signal(number)
+    out, err = child.communicate(timeout=120)
+    slow.go.set()
+    assert out == "" and "Traceback" not in err
+    assert child.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}[number]
+    assert not (user / "processed" / "dataset.json").exists()
+    kept = {path.parent for path in (tmp_path / "home").rglob("about.json")}
+    assert all(
+        (folder / json.loads((folder / "about.json").read_text())["file"]).read_bytes() == PICTURE for folder in kept
+    )
+    assert main(["prepare", *words, "heap.zip", "-q"]) == 0
+    assert main(["prepare", *words, "heap.zip", "--out", "undisturbed", "-q"]) == 0
+    assert snapshot(user / "processed") == snapshot(user / "undisturbed")
+    assert not list((tmp_path / "home").rglob("part"))
