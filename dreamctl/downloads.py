@@ -77,6 +77,8 @@ def download(
 
     Raises DreamctlError only where the cache cannot be written.
     """
+    if not wanted:
+        return []
     items: dict[str, Wanted] = {}
     for item in wanted:
         items.setdefault(_key(item), item)
@@ -88,6 +90,7 @@ def download(
         futures = [
             pool.submit(_download, item, cache / key, allow_private, network, patience) for key, item in items.items()
         ]
+        progress(0, len(futures))
         for done, future in enumerate(as_completed(futures), 1):
             future.result()
             progress(done, len(futures))

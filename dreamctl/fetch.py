@@ -210,7 +210,9 @@ def _taken(answer: httpcore.Response, url: str, path: Path, limits: Limits) -> F
                 raise _too_large(limits)
             sha256.update(piece)
             file.write(piece)
-    known = Known(place_of(url), _header(answer, "etag"), _header(answer, "last-modified"))
+    # An answer that ends with its connection may have been cut off: it is asked for again as a whole.
+    framed = bool(length) or "chunked" in _header(answer, "transfer-encoding").lower()
+    known = Known(place_of(url), *((_header(answer, "etag"), _header(answer, "last-modified")) if framed else ()))
     return Fetched(sha256.hexdigest(), size, url, _header(answer, "content-disposition"), known)
 
 
@@ -243,5 +245,8 @@ def _too_large(limits: Limits) -> FetchFailed:
 
 
 def _header(answer: httpcore.Response, name: str) -> str:
-    wanted = name.encode()
-    return next((value.decode("latin-1") for key, value in answer.headers if key.lower() == wanted), "")
+    value = next((value for key, value in answer.headers if key.lower() == name.encode()), b"")
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")

@@ -15,7 +15,7 @@ from dreamctl.errors import InvalidInput, NotFound
 
 CAPTION_SUFFIXES = (".txt", ".caption")
 # What cameras, trainers and systems leave beside pictures: passed over without a word.
-_COMPANIONS = frozenset((*CAPTION_SUFFIXES, ".mov", ".aae", ".xmp", ".thm", ".json", ".jsonl", ".ini", ".db"))
+COMPANIONS = frozenset((*CAPTION_SUFFIXES, ".mov", ".aae", ".xmp", ".thm", ".json", ".jsonl", ".ini", ".db"))
 _PASSED_FOLDERS = frozenset(("__macosx", "@eadir"))
 _RESERVED = frozenset(("con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))))
 # kohya's folders: `10_luna` shows its pictures ten times. Years (`2024_sea`) and numbers (`01_sea`) are not meant.
@@ -23,7 +23,7 @@ _REPEATS = re.compile(r"([1-9]\d{0,2})_.")
 _MAX_NAME_BYTES = 120  # leaves room below the 255 of file systems for suffixes and temporary names
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Source:
     """A file that may be a picture. `name` is what people and the manifest call it: `original/1.jpg`.
 
@@ -119,7 +119,7 @@ def _entries(folder: Path, recursive: bool, output: Path) -> Iterator[Path]:
         if entry.is_dir(follow_symlinks=False):
             if recursive:
                 yield from _entries(path, recursive, output)
-        elif path.suffix.lower() not in _COMPANIONS and not path.is_dir():
+        elif path.suffix.lower() not in COMPANIONS and not path.is_dir():
             yield path
 
 
@@ -130,7 +130,7 @@ def _hidden(name: str) -> bool:
 def passed_over(path: PurePath) -> bool:
     """Whether a path inside an archive is left out without a word: neither a picture nor a caption."""
     suffix = path.suffix.lower()
-    return any(map(_hidden, path.parts)) or (suffix in _COMPANIONS and suffix not in CAPTION_SUFFIXES)
+    return any(map(_hidden, path.parts)) or (suffix in COMPANIONS and suffix not in CAPTION_SUFFIXES)
 
 
 def repeats_of(folder: str) -> int:

@@ -132,9 +132,11 @@ def _chosen(opened: zipfile.ZipFile, bad: list[BadEntry]) -> Iterator[tuple[zipf
     chosen: dict[PurePosixPath, zipfile.ZipInfo] = {}
     for entry in opened.infolist():
         path = _path(entry)
+        if passed_over(path) and ".." not in path.parts:
+            continue
         if reason := _unfit(entry, path):
             bad.append(BadEntry(printable(entry.filename), *reason))
-        elif not passed_over(path) and not entry.filename.endswith(("/", "\\")):
+        elif not entry.filename.endswith(("/", "\\")):
             key = path.with_suffix(path.suffix.lower())
             if key in chosen:
                 bad.append(BadEntry(printable(entry.filename), *_TWICE))

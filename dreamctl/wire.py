@@ -17,6 +17,7 @@ from typing import Any
 
 from dreamctl.addresses import private, refusal, unwrapped
 from dreamctl.errors import ProviderError
+from dreamctl.files import os_reason
 
 _SLICE = 0.5  # seconds in which a stop is noticed
 _MOST_ADDRESSES = 4
@@ -103,17 +104,19 @@ class Dialler:
                 continue
             self.reached_private = private(unwrapped(address)) is not None
             return Wire(connected, self, host)
-        reason = "in time" if isinstance(error, TimeoutError) else f"({(error and error.strerror) or error})".lower()
-        raise FetchFailed(f"cannot be reached: {host} did not answer {reason}", hint=_network_hint(), passing=True)
+        reason = "has no address"
+        if error:
+            why = "in time" if isinstance(error, TimeoutError) else f"({os_reason(error)})"
+            reason = f"did not answer {why}"
+        raise FetchFailed(f"cannot be reached: {host} {reason}", hint=_network_hint(), passing=True)
 
     def _checked(self, host: str, port: int) -> list[str]:
         """The addresses of `host` that may be dialled."""
         try:
             addresses = [unwrapped(text) for text in self.network.resolve(host, port)]
-        except (OSError, UnicodeError, ValueError) as error:
-            temporary = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
+        except (OSError, ValueError):  # it may pass: offline, some systems say that the name does not exist
             raise FetchFailed(
-                f"cannot be reached: no host {host} is known", hint=_network_hint(), passing=temporary
+                f"cannot be reached: no host {host} is known", hint=_network_hint(), passing=True
             ) from None
         good = [str(address) for address in addresses if refusal(address, self.allow_private) is None]
         if good or not addresses:

@@ -180,6 +180,7 @@ def test_file_names(said: str, head: bytes, name: str) -> None:
         ("inline", ""),
         ('attachment; filename="a b.jpg"', "a b.jpg"),
         ("attachment; filename=a.jpg", "a.jpg"),
+        ('attachment; filename="é.jpg"', "é.jpg"),
         ("attachment; filename*=UTF-8''%C3%A9.jpg", "é.jpg"),
         ('attachment; filename="x\r\nEvil: 1.jpg"', "xEvil: 1.jpg"),
     ],

@@ -44,11 +44,11 @@ def patient(tries: int = 1, pauses: list[float] | None = None, **limits: float) 
 
 
 def refused(
-    url: str, part: Path, network: Network | None = None, patience: Patience | None = None, **options: bool
+    url: str, part: Path, network: Network | None = None, patience: Patience | None = None, allow_private: bool = False
 ) -> FetchFailed:
     """Why a URL is not fetched; nothing of it is called whole."""
     with pytest.raises(FetchFailed) as raised:
-        fetch(url, part, network=network, patience=patience or patient(), **options)
+        fetch(url, part, network=network, patience=patience or patient(), allow_private=allow_private)
     assert raised.value.hint
     return raised.value
 
@@ -92,12 +92,39 @@ def test_another_server_is_not_asked_by_the_first_one_s_tag(site: Site, world: W
     assert "if-none-match" not in site.seen[-1][1]
 
 
+def test_an_answer_that_ends_with_its_connection_is_fetched_again(site: Site, world: World, part: Path) -> None:
+    def unframed(request: BaseHTTPRequestHandler) -> None:
+        request.wfile.write(b'HTTP/1.1 200 OK\r\nETag: "7"\r\n\r\n' + BODY)
+
+    def chunked(request: BaseHTTPRequestHandler) -> None:
+        request.wfile.write(b'HTTP/1.1 200 OK\r\nETag: "7"\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n')
+
+    site.put("/a", unframed)
+    site.put("/b", chunked)
+    tags = []
+    for page in ("a", "b"):
+        got = fetch(f"http://{HOST}/{page}", part, network=world.network())
+        assert got
+        tags.append(got.known.etag)
+    assert tags == ["", '"7"']
+
+
 @pytest.mark.parametrize("coding", ["gzip", "x-gzip", "deflate"])
 def test_an_unasked_for_encoding_is_unpacked(site: Site, world: World, part: Path, coding: str) -> None:
     packed = zlib.compress(BODY) if coding == "deflate" else gzip.compress(BODY)
     site.put("/a", Answer(packed, headers={"Content-Encoding": coding}))
     got = fetch(f"http://{HOST}/a", part, network=world.network())
     assert got and part.read_bytes() == BODY and got.bytes == len(BODY)
+
+
+def test_the_server_s_words_may_be_utf_8(site: Site, world: World, part: Path) -> None:
+    def raw(request: BaseHTTPRequestHandler) -> None:
+        header = 'Content-Disposition: inline; filename="é.png"'.encode()
+        request.wfile.write(b"HTTP/1.1 200 OK\r\n" + header + b"\r\nContent-Length: 1\r\n\r\na")
+
+    site.put("/a", raw)
+    got = fetch(f"http://{HOST}/a", part, network=world.network())
+    assert got and got.disposition == 'inline; filename="é.png"'
 
 
 def test_proxies_of_the_environment_are_not_used(
@@ -367,7 +394,10 @@ def test_a_cut_answer_is_tried_again_and_never_taken(site: Site, world: World, p
 
 
 def test_what_speaks_no_http_is_named_as_broken(site: Site, world: World, part: Path) -> None:
-    site.put("/a", lambda request: request.wfile.write(b"SSH-2.0-OpenSSH_9.2\r\n\r\n") and None)
+    def other(request: BaseHTTPRequestHandler) -> None:
+        request.wfile.write(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
+
+    site.put("/a", other)
     assert "the answer is broken" in refused(f"http://{HOST}/a", part, world.network()).message
 
 
@@ -382,7 +412,7 @@ def test_nobody_there_and_no_such_host(part: Path) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "unknown")
 
     error = refused("http://nowhere.example/a", part, Network(resolve=nothing))
-    assert "no host nowhere.example is known" in error.message and not error.passing
+    assert "no host nowhere.example is known" in error.message and error.passing
 
 
 def test_a_full_disk_is_no_fault_of_the_server(site: Site, world: World) -> None:

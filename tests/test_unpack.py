@@ -52,7 +52,9 @@ def test_pictures_keep_their_names_and_captions_lie_beside_them(make: Make, tmp_
 
 def test_what_systems_put_into_archives_is_passed_over(make: Make, tmp_path: Path) -> None:
     names = ("__MACOSX/._a.jpg", ".DS_Store", "x/.hidden.jpg", "x/Thumbs.db", "IMG.MOV", "x/", "y\\", "meta.json")
-    unpacked = unpack(make(*((name, b"") for name in names), ("a.jpg", b"1")), tmp_path / "out")
+    link = zipfile.ZipInfo("__MACOSX/link.jpg")
+    link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+    unpacked = unpack(make(*((name, b"") for name in names), (link, b"x"), ("a.jpg", b"1")), tmp_path / "out")
     assert contents(unpacked.files) == {"a.jpg": b"1"} and unpacked.bad == ()
 
 

@@ -13,12 +13,13 @@ from dreamctl import paths, unpack, urls
 from dreamctl.context import Context
 from dreamctl.domain.dataset import IMAGE_SUFFIXES, Picture, Skipped
 from dreamctl.errors import NotFound
-from dreamctl.sources import Found, Source, find, ordered, printable, repeats_of, root_of
+from dreamctl.sources import COMPANIONS, Found, Source, find, ordered, printable, repeats_of, root_of
 
 if TYPE_CHECKING:
     from dreamctl.downloads import Download
 
 _SCRATCH = "unpacked"
+_PICTURES = frozenset((*IMAGE_SUFFIXES, ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jfif", ".mpo"))
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ def look(words: Sequence[str | Path], leave_out: Path, recursive: bool = False) 
     archives: list[Path] = []
     wanted: list[urls.Wanted] = []
     bad: list[urls.BadLine] = []
+    stems: dict[Path, set[str]] = {}
     for word in words:
         if isinstance(word, str) and urls.is_url(word):
             wanted.append(urls.Wanted(word))
@@ -74,11 +76,12 @@ def look(words: Sequence[str | Path], leave_out: Path, recursive: bool = False) 
         path = Path(word).expanduser()
         if not path.exists():
             raise NotFound(f"{path} does not exist", field="SOURCE", hint="check the path")
+        if path.is_file() and _is_companion(path, stems):
+            continue
         if path.is_file() and path.suffix.lower() in urls.LIST_SUFFIXES:
-            if not _is_caption(path):
-                named, lines = urls.read_list(path)
-                wanted += named
-                bad += lines
+            named, lines = urls.read_list(path)
+            wanted += named
+            bad += lines
         elif path.is_file() and unpack.is_archive(path):
             archives.append(path)
         else:
@@ -93,9 +96,16 @@ def look(words: Sequence[str | Path], leave_out: Path, recursive: bool = False) 
     )
 
 
-def _is_caption(path: Path) -> bool:
-    """Whether a text file stands beside a picture of its name: `original/*` names captions too."""
-    return path.suffix.lower() == ".txt" and any(path.with_suffix(suffix).is_file() for suffix in IMAGE_SUFFIXES)
+def _is_companion(path: Path, stems: dict[Path, set[str]]) -> bool:
+    """Whether a file named on the line belongs to a picture of its name beside it: `original/*` names captions too.
+
+    `stems` remembers the names of each folder's pictures.
+    """
+    if path.suffix.lower() not in COMPANIONS:
+        return False
+    if path.parent not in stems:
+        stems[path.parent] = {item.stem for item in path.parent.iterdir() if item.suffix.lower() in _PICTURES}
+    return path.stem in stems[path.parent]
 
 
 @contextlib.contextmanager

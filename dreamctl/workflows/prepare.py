@@ -17,7 +17,7 @@ from dreamctl.errors import DreamctlError, InvalidInput, NotFound
 from dreamctl.parallel import spread
 from dreamctl.sources import Found, output_names
 from dreamctl.staging import Stage
-from dreamctl.workflows.datasets import check_not_interrupted, command_on, default_folder, locked_dataset
+from dreamctl.workflows.datasets import check_not_interrupted, command_on, default_folder, folder_at, locked_dataset
 from dreamctl.workflows.earlier import Earlier, look_up, manifest_of
 from dreamctl.workflows.gather import Gathered, UrlOutcome, brought, look, with_repeats
 from dreamctl.workflows.making import Job, make
@@ -31,7 +31,7 @@ _SIZES = range(64, 4097)
 class PrepareReport:
     """What `prepare` did. `made`, `kept` and `removed` (whose source is gone) name outputs.
 
-    `digest` is the pictures' digest; `next` the command to run next.
+    `digest` is the pictures' digest; `next` the command to run next; `urls` what became of each URL.
     """
 
     dataset: Path
@@ -67,7 +67,7 @@ def prepare(
     nothing is usable, or where anything is not under `strict`.
     """
     rules = images.Rules(_size(context, size), images.parse_colour(background))
-    target = out.expanduser().absolute() if out else default_folder(context)
+    target = folder_at(out, "--out") if out else default_folder(context)
     if target.exists() and not target.is_dir():
         raise InvalidInput(f"{target} is not a folder", field="--out", hint="name another one with --out")
     named = look(sources, target, recursive)

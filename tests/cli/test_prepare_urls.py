@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import signal
 import ssl
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
@@ -21,6 +24,7 @@ from tests.website import Answer, Site, serving, write_certificate
 from tests.workflows.preparing import snapshot
 
 PICTURE = packed(quarters(), "PNG")
+PREPARE = [sys.executable, "-m", "dreamctl", "prepare"]
 WORDS = ["--size", "64", "--allow-private"]
 
 
@@ -66,7 +70,7 @@ def test_https_with_certificates_of_one_s_own(user: Path, tmp_path: Path) -> Non
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate, key)
     with serving(tls) as site:
-        command = [sys.executable, "-m", "dreamctl", "prepare", site.put("/a.png", Answer(PICTURE)), *WORDS, "--json"]
+        command = [*PREPARE, site.put("/a.png", Answer(PICTURE)), *WORDS, "--json"]
         refused = subprocess.run(command, capture_output=True, text=True)
         assert refused.returncode == 1 and "no valid certificate" in refused.stderr
         trusting = subprocess.run(["env", f"SSL_CERT_FILE={certificate}", *command], capture_output=True, text=True)
@@ -98,7 +102,7 @@ def test_a_signal_during_a_download_leaves_nothing_half_true(
     with zipfile.ZipFile(user / "heap.zip", "w") as archive:
         archive.writestr("c.png", PICTURE)
     child = subprocess.Popen(
-        [sys.executable, "-m", "dreamctl", "prepare", *words, "heap.zip"],
+        [*PREPARE, *words, "heap.zip"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -119,3 +123,44 @@ def test_a_signal_during_a_download_leaves_nothing_half_true(
     assert main(["prepare", *words, "heap.zip", "--out", "undisturbed", "-q"]) == 0
     assert snapshot(user / "processed") == snapshot(user / "undisturbed")
     assert not list((tmp_path / "home").rglob("part"))
+
+
+def kills(user: Path, site: Site, count: int) -> None:
+    """kill -9 at random moments of fetching, unpacking and preparing: the next run ends as an undisturbed one."""
+
+    def late(request: BaseHTTPRequestHandler) -> None:
+        time.sleep(0.1)
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(PICTURE)))
+        request.end_headers()
+        for start in range(0, len(PICTURE), 16):
+            request.wfile.write(PICTURE[start : start + 16])
+            time.sleep(0.002)
+
+    with zipfile.ZipFile(user / "heap.zip", "w") as archive:
+        for number in range(4):
+            archive.writestr(f"{number}.png", packed(quarters(60 + number, 60), "PNG"))
+    words = [*(site.put(f"/{number}.png", late) for number in range(6)), "heap.zip", *WORDS]
+    start = time.monotonic()
+    assert subprocess.run([*PREPARE, *words, "--out", "undisturbed", "-q"], stdout=subprocess.DEVNULL).returncode == 0
+    seconds = time.monotonic() - start
+    chance = random.Random(2026)
+    for turn in range(count):
+        environment = {**os.environ, "DREAMCTL_HOME": str(user / f"home{turn}")}
+        command = [*PREPARE, *words, "--out", str(turn), "-q"]
+        child = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(seconds * chance.uniform(0.2, 1.0))
+        child.kill()
+        child.wait()
+        assert subprocess.run(command, env=environment, stdout=subprocess.DEVNULL).returncode == 0
+        assert snapshot(user / str(turn)) == snapshot(user / "undisturbed"), turn
+        assert not list((user / f"home{turn}").rglob("part"))
+
+
+def test_after_kill_9_the_next_run_ends_as_an_undisturbed_one(user: Path, site: Site) -> None:
+    kills(user, site, 2)
+
+
+@pytest.mark.soak
+def test_after_fifty_kills(user: Path, site: Site) -> None:
+    kills(user, site, 50)

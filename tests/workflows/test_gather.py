@@ -196,12 +196,16 @@ def test_an_archive_and_its_folder_give_the_same_pictures(run: Run, user: Path) 
 
 def test_captions_on_the_line_are_no_lists(run: Run, user: Path) -> None:
     picture(user / "original" / "a.png")
+    picture(user / "original" / "b.JPG").rename(user / "original" / "b.GIF")
     (user / "original" / "a.txt").write_text("http://127.0.0.1:9/is a caption")
+    for name in ("b.txt", "b.AAE", "a.json"):
+        (user / "original" / name).write_text("http://127.0.0.1:9/")
     report = run(*sorted((user / "original").iterdir()))
-    assert (len(report.pictures), report.skipped, report.urls) == (1, (), ())
-    assert DatasetFolder(report.dataset).captions() == {"a.jpg": "http://127.0.0.1:9/is a caption"}
+    assert (len(report.pictures), report.skipped, report.urls) == (2, (), ())
+    captions = {"a.jpg": "http://127.0.0.1:9/is a caption", "b.jpg": "http://127.0.0.1:9/"}
+    assert DatasetFolder(report.dataset).captions() == captions
     shutil.rmtree(report.dataset)
-    assert len(run("original").pictures) == 1, "nor are those in a folder"
+    assert run("original").urls == (), "nor are those in a folder"
 
 
 @pytest.mark.parametrize(
@@ -266,3 +270,12 @@ def test_a_manifest_cannot_name_files_outside_its_folder(run: Run, user: Path, n
         with pytest.raises(DreamctlError, match="inside the dataset"):
             run("original")
         assert snapshot(user) == before
+
+
+def test_the_name_of_a_dataset_does_not_climb(run: Run, user: Path) -> None:
+    picture(user / "original" / "a.png")
+    (user / "deep" / "er").mkdir(parents=True)
+    report = run("original", out=Path("deep/er/../../mine"), zip_=True)
+    assert (report.dataset, report.zip) == (user / "mine", user / "mine.zip")
+    with pytest.raises(InvalidInput, match="cannot be a dataset folder"):
+        run("original", out=Path("/"))
