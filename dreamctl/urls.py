@@ -18,7 +18,6 @@ MAX_URLS = 10_000
 MAX_LIST_BYTES = 16 << 20
 _MAX_LENGTH = 8192
 _LONG = 20  # a value of a query so long may be a signature or a token, whatever its name
-_PORTS = {"http": 80, "https": 443}
 _ADVICE = "name an address such as https://example.com/photo.jpg"
 
 
@@ -56,6 +55,8 @@ def check(url: str, any_port: bool = False) -> SplitResult:
     """The parts of a URL that may be fetched. Raises BadURL, without repeating the URL."""
     if len(url) > _MAX_LENGTH:
         raise BadURL(f"is longer than {_MAX_LENGTH} characters", hint=_ADVICE)
+    if not url.lower().startswith(("http://", "https://")):
+        raise BadURL("is not an http or https URL", hint=_ADVICE)
     if any(not char.isprintable() or char in ' <>"\\' for char in url):
         raise BadURL("holds characters that no URL may hold", hint="write them as %20 and so on")
     try:
@@ -63,8 +64,6 @@ def check(url: str, any_port: bool = False) -> SplitResult:
         host, port = parts.hostname, parts.port
     except ValueError:
         raise BadURL("is not a URL", hint=_ADVICE) from None
-    if parts.scheme not in _PORTS:
-        raise BadURL("is not an http or https URL", hint=_ADVICE)
     if parts.username is not None or parts.password is not None:
         raise BadURL("holds a user name or a password", hint="download it yourself and name the file")
     if not host:

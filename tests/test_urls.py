@@ -58,7 +58,7 @@ def test_bad_lines_are_named_and_do_not_stop_the_others(tmp_path: Path) -> None:
     wanted, bad = read_list(file)
     assert [item.url for item in wanted] == ["http://h/1.jpg"]
     assert [(line.where, line.reason) for line in bad] == [
-        ("urls.txt:1", "holds characters that no URL may hold"),
+        ("urls.txt:1", "is not an http or https URL"),
         ("urls.txt:3", "is not an http or https URL"),
         ("urls.txt:4", "holds a user name or a password"),
         ("urls.txt:5", "holds characters that no URL may hold"),

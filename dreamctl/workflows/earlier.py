@@ -40,7 +40,7 @@ def look_up(folder: Path, before: Dataset | None, found: Found, size: int, backg
 
     Raises InvalidInput where the folder holds another subject.
     """
-    if before is None or not before.pictures:
+    if before is None or not before.pictures or not found.sources:
         return Earlier({}, {})
     with ThreadPoolExecutor() as pool:
         digests = list(pool.map(_digest, (source.path for source in found.sources)))

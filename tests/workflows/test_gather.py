@@ -129,6 +129,16 @@ def test_a_failed_url_is_a_bad_file_under_strict(
     assert not (user / "processed").exists()
 
 
+def test_where_nothing_comes_any_more_the_dataset_stays(
+    run: Run, site: Site, user: Path, data: Callable[[int], bytes]
+) -> None:
+    url = site.put("/a.png", Answer(data(1)), Answer(status=404))
+    before = snapshot(run(url).dataset)
+    with pytest.raises(DreamctlError, match=r"no file can be used: http.*/a\.png is not there"):
+        run(url)
+    assert snapshot(user / "processed") == before
+
+
 def test_this_computer_is_not_fetched_from_by_default(run: Run, site: Site) -> None:
     url = site.put("/a.png", PAGE)
     with pytest.raises(DreamctlError, match="asks for port") as raised:
