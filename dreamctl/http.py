@@ -59,16 +59,16 @@ def request(
             except httpx.HTTPError as error:
                 if last or not isinstance(error, httpx.TransportError):
                     raise _unreachable(url, error) from None  # the chain could show headers
-                pause = _backoff(attempt)
+                pause = backoff(attempt)
             except httpx.InvalidURL as error:
                 raise InvalidInput(f"{redact(url)} is not a URL: {redact(str(error))}") from None
             else:
                 if answer.is_success:
                     return answer
-                if last or not _passing(answer.status_code):
+                if last or not passing(answer.status_code):
                     _refuse(answer)
-                asked = _retry_after(answer)
-                pause = _backoff(attempt) if asked is None else asked
+                asked = retry_after(answer.headers.get("retry-after", ""))
+                pause = backoff(attempt) if asked is None else asked
             log.info("%s %s: trying again in %.1f s", method.upper(), redact(url), pause)
             sleep(pause)
     raise AssertionError("unreachable")
@@ -120,17 +120,19 @@ def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port
 
 
-def _passing(status: int) -> bool:
+def passing(status: int) -> bool:
+    """Whether a status may be another one soon."""
     return status in (408, 429) or status >= 500
 
 
-def _backoff(attempt: int) -> float:
+def backoff(attempt: int) -> float:
+    """Seconds to wait after the failed attempt number `attempt` (from 0): growing, and never the same for all."""
     return float(min(_FIRST_PAUSE * 2**attempt, _LONGEST_PAUSE) * random.uniform(0.75, 1.25))
 
 
-def _retry_after(answer: httpx.Response) -> float | None:
-    """Seconds that the server asks to wait for, at most a minute; it may say a number or a date."""
-    wanted = answer.headers.get("retry-after", "").strip()
+def retry_after(header: str) -> float | None:
+    """Seconds that a server asks to wait for by `Retry-After`, at most a minute; it may say a number or a date."""
+    wanted = header.strip()
     if wanted.isdigit():
         return min(float(wanted), _LONGEST_PAUSE)
     try:
@@ -161,7 +163,7 @@ def _refuse(answer: httpx.Response) -> NoReturn:
         )  # fmt: skip
     if status == 404:
         raise NotFound(f"{host}: {redact(answer.request.url.path)} is not there (404){ending}")
-    hint = "try again later" if _passing(status) else None
+    hint = "try again later" if passing(status) else None
     raise ProviderError(f"{host} answered {status} {answer.reason_phrase}".rstrip() + ending, hint=hint)
 
 

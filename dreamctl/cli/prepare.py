@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +21,10 @@ def register(app: typer.Typer) -> None:
 
 def prepare(
     session: Session,
-    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE", help="Folders of pictures, or pictures.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE", help="Folders, pictures, zip archives, URLs, .txt or .csv lists of URLs."),
+    ],
     out: Annotated[Path | None, typer.Option(help="Dataset folder; the project's, processed, when not given.")] = None,
     size: Annotated[int | None, typer.Option(help="Side in pixels; the recipe's resolution, else 512.")] = None,
     fit: Annotated[str, typer.Option(help="pad: whole, with margins; crop: a square; bucket: a near shape.")] = "pad",
@@ -34,6 +38,9 @@ def prepare(
     zip_: Annotated[bool, typer.Option("--zip", help="Write an archive beside the dataset folder.")] = False,
     sheet: Annotated[bool, typer.Option("--sheet/--no-sheet", help="Draw a contact sheet beside the folder.")] = True,
     strict: Annotated[bool, typer.Option("--strict", help="Change nothing when any file is bad; exit 1.")] = False,
+    allow_private: Annotated[
+        bool, typer.Option("--allow-private", help="URLs may name this network's addresses and any port.")
+    ] = False,
 ) -> None:
     """Make a dataset from a heap of pictures.
 
@@ -44,7 +51,7 @@ def prepare(
     from dreamctl.workflows.prepare import Shape, prepare
 
     shape = Shape(size, background, fit, focus, upscale, step, format_, quality)
-    report = prepare(session.context(), sources, shape, out, recursive, zip_, sheet, strict)
+    report = prepare(session.context(), sources, shape, out, recursive, zip_, sheet, strict, allow_private)
     session.output.emit(_data(report), _text(report), [str(report.dataset)])
 
 
@@ -58,6 +65,7 @@ def _data(report: PrepareReport) -> dict[str, Any]:
         "removed": list(report.removed),
         "pictures": [picture.plain() for picture in report.pictures],
         "skipped": [item.plain() for item in report.skipped],
+        "urls": [asdict(outcome) for outcome in report.urls],
         "warnings": list(report.warnings),
         "zip": str(report.zip) if report.zip else None,
         "contact_sheet": str(report.sheet) if report.sheet else None,
@@ -87,6 +95,9 @@ def _text(report: PrepareReport) -> list[str | Table]:
     ]
     if report.sheet:
         lines.append(f"look at it: {report.sheet}")
+    if report.urls:
+        used = sum(outcome.file is not None for outcome in report.urls)
+        lines.append(f"URLs: {used} of {len(report.urls)} became pictures")
     if report.zip:
         lines.append(f"archive: {report.zip}")
     return [*lines, f"next: {report.next}"]

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
 
 from dreamctl.domain.base import Noun, Stored, digest
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
+def _inside(name: str) -> str:
+    parts = name.split("/")
+    if any(part in ("", ".", "..") for part in parts) or "\\" in name or ":" in parts[0] or not name.isprintable():
+        raise ValueError("must be the name of a file inside the dataset")
+    return name
+
+
+# A dataset may come from anybody: what its manifest names is read, and removed when it is made again.
+FileName = Annotated[str, AfterValidator(_inside)]
+
+
 class Picture(Noun):
     """One output picture: names, never paths.
 
     `box` is where the source's pixels lie in it, `crop` the part of the upright source that they show where that is
-    not the whole, both left, top, right, bottom; `fingerprint` is alike where pictures look alike.
+    not the whole, both left, top, right, bottom; `fingerprint` is alike where pictures look alike; `repeats`: how
+    often an epoch shows it.
     """
 
-    file: str
+    file: FileName
     sha256: str
     width: int
     height: int
@@ -25,7 +40,8 @@ class Picture(Noun):
     box: tuple[int, int, int, int] | None = None
     crop: tuple[int, int, int, int] | None = None
     fingerprint: str | None = None
-    mask: str | None = None
+    mask: FileName | None = None
+    repeats: int = Field(1, ge=1)
     warnings: tuple[str, ...] = ()
 
 

@@ -41,7 +41,7 @@ def look_up(folder: Path, before: Dataset | None, found: Found, rules: Rules) ->
 
     Raises InvalidInput where the folder holds another subject.
     """
-    if before is None or not before.pictures:
+    if before is None or not before.pictures or not found.sources:
         return Earlier({}, {})
     with ThreadPoolExecutor() as pool:
         digests = list(pool.map(_digest, (source.path for source in found.sources)))

@@ -20,10 +20,11 @@ from dreamctl.looks import alike
 from dreamctl.parallel import spread
 from dreamctl.placement import BUCKET_STEP
 from dreamctl.sheet import write_sheet
-from dreamctl.sources import Found, find, output_names
+from dreamctl.sources import Found, output_names
 from dreamctl.staging import Stage
-from dreamctl.workflows.datasets import check_not_interrupted, command_on, default_folder, locked_dataset
+from dreamctl.workflows.datasets import check_not_interrupted, command_on, default_folder, folder_at, locked_dataset
 from dreamctl.workflows.earlier import Earlier, look_up, manifest_of
+from dreamctl.workflows.gather import Gathered, UrlOutcome, brought, look, with_repeats
 from dreamctl.workflows.making import Job, make
 
 DEFAULT_SIZE = 512
@@ -35,7 +36,7 @@ _SIZES = range(64, 4097)
 class PrepareReport:
     """What `prepare` did. `made`, `kept` and `removed` (whose source is gone) name outputs.
 
-    `digest` is the pictures' digest; `next` the command to run next.
+    `digest` is the pictures' digest; `next` the command to run next; `urls` what became of each URL.
     """
 
     dataset: Path
@@ -50,6 +51,7 @@ class PrepareReport:
     zip: Path | None
     sheet: Path | None
     next: str
+    urls: tuple[UrlOutcome, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,15 +70,17 @@ class Shape:
 
 def prepare(
     context: Context,
-    sources: Sequence[Path],
+    sources: Sequence[str | Path],
     shape: Shape = Shape(),
     out: Path | None = None,
     recursive: bool = False,
     zip_: bool = False,
     sheet: bool = False,
     strict: bool = False,
+    allow_private: bool = False,
 ) -> PrepareReport:
-    """Prepare `sources` (folders, files) into the dataset folder `out`; the project's where None.
+    """Prepare `sources` (folders, files, archives, URLs, lists of URLs) into the dataset folder `out`; the project's
+    where None.
 
     `zip_` packs it beside the folder, `sheet` draws a contact sheet there.
 
@@ -85,18 +89,19 @@ def prepare(
     nothing is usable, or where anything is not under `strict`.
     """
     rules = _rules(context, shape)
-    target = out.expanduser().absolute() if out else default_folder(context)
+    target = folder_at(out, "--out") if out else default_folder(context)
     if target.exists() and not target.is_dir():
         raise InvalidInput(f"{target} is not a folder", field="--out", hint="name another one with --out")
-    found = find(sources, target, recursive)
+    named = look(sources, target, recursive)
     with locked_dataset(context, target):
         stage = Stage(target)
         try:
-            _check_found(sources, found)
             stage.open()
             if stage.recover():
                 context.reporter.note(f"finished what an interrupted command had begun in {target}")
-            report = _prepare(context, stage, found, rules, strict)
+            with brought(context, named, stage.path, allow_private) as gathered:
+                _check_found(sources, gathered.found)
+                report = _prepare(context, stage, gathered, rules, strict)
         except KeyboardInterrupt:
             raise  # what was made stays in the stage for the next run
         except BaseException:
@@ -134,13 +139,18 @@ def _size(context: Context, size: int | None) -> int:
     return DEFAULT_SIZE
 
 
-def _prepare(context: Context, stage: Stage, found: Found, rules: Rules, strict: bool) -> PrepareReport:
+def _prepare(context: Context, stage: Stage, gathered: Gathered, rules: Rules, strict: bool) -> PrepareReport:
+    found = gathered.found
     before = manifest_of(stage.dataset)
     earlier = look_up(stage.dataset, before, found, rules)
     jobs = _jobs(stage, found, rules, earlier, before)
     made, skipped = _make_all(context, jobs, found.skipped)
-    pictures = tuple(sorted([*earlier.kept.values(), *made], key=lambda picture: picture.file))
-    warnings = [*earlier.warnings, *(f"{made_one.source} {text}" for made_one in made for text in made_one.warnings)]
+    pictures = with_repeats(sorted([*earlier.kept.values(), *made], key=lambda picture: picture.file), found)
+    warnings = [
+        *found.warnings,
+        *earlier.warnings,
+        *(f"{made_one.source} {text}" for made_one in made for text in made_one.warnings),
+    ]
     _tell_skipped(context, skipped)
     _check_usable(skipped, len(pictures), strict)
     captions = _travelling_captions(stage.dataset, found, pictures, warnings)
@@ -170,6 +180,7 @@ def _prepare(context: Context, stage: Stage, found: Found, rules: Rules, strict:
         zip=None,
         sheet=None,
         next=command_on(context, "train" if all(dataset.captions().values()) else "caption", dataset.path),
+        urls=gathered.outcomes(pictures, skipped),
     )
 
 
@@ -220,10 +231,11 @@ def _make_all(context: Context, jobs: Sequence[Job], skipped: Sequence[Skipped])
 # checking and telling
 
 
-def _check_found(sources: Sequence[Path], found: Found) -> None:
+def _check_found(sources: Sequence[str | Path], found: Found) -> None:
     if not found.sources and not found.skipped:
         where = ", ".join(str(source) for source in sources)
-        folders = any(item.is_dir() for source in sources if source.is_dir() for item in source.iterdir())
+        places = [Path(source).expanduser() for source in sources]
+        folders = any(item.is_dir() for place in places if place.is_dir() for item in place.iterdir())
         hint = "look into its folders too: --recursive" if folders else "put some JPEG or PNG pictures there"
         raise DreamctlError(f"{where} holds no pictures", field="SOURCE", hint=hint)
 
@@ -259,13 +271,13 @@ def _travelling_captions(
     sources = {source.name: source for source in found.sources}
     dataset, result = DatasetFolder(folder), {}
     for picture in pictures:
-        beside, inside = sources[picture.source].caption(), dataset.caption_file(picture.file)
-        if beside is None or (inside.is_file() and inside.read_bytes().strip()):
+        inside = dataset.caption_file(picture.file)
+        if inside.is_file() and inside.read_bytes().strip():
             continue
         try:
-            text = beside.read_text(encoding="utf-8-sig").strip()
-        except (UnicodeDecodeError, OSError):
-            warnings.append(f"{beside} cannot be read as UTF-8 text: the caption was left out")
+            text = sources[picture.source].caption_text()
+        except InvalidInput as error:
+            warnings.append(f"{error.message}: the caption was left out")
             continue
         if text:
             result[picture.file] = text
