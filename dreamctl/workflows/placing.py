@@ -1,0 +1,116 @@
+"""Put a description's files in place: what is right stays, and nothing that somebody else wrote or edited is lost.
+
+A hidden record in the folder holds what was written, by digest, so that an edited file is known from an old one.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from dreamctl.errors import DreamctlError, InvalidInput
+from dreamctl.files import read_json, sha256_file, write_bytes, write_json
+from dreamctl.reporter import Reporter
+from dreamctl.trainers.base import Content, Copied, Description, Masked
+
+RECORD = ".dreamctl.json"
+_SHOWN = 3
+_PENDING = ""  # in the record: about to be written
+
+
+def place(description: Description, file: Path, folder: Path, overwrite: bool, reporter: Reporter) -> int:
+    """Write what is new or changed, remove what is not described any more; returns how many files were written.
+
+    Killed anywhere and run again, it ends with the same files. Raises InvalidInput that names files which were edited
+    or are not dreamctl's, before anything is changed, unless `overwrite`.
+    """
+    wanted: dict[str, Content] = {**description.files, _name(file, folder): description.text}
+    before = _read_record(folder / RECORD)
+    if not overwrite:
+        _check_nothing_is_lost(wanted, before, folder)
+    missing = {
+        name: content for name, content in wanted.items() if not _is_there(folder / name, content, before.get(name))
+    }
+    old = [name for name in before if name not in wanted]
+    if missing or old or not (folder / RECORD).exists():
+        _write_record(folder, {**before, **dict.fromkeys(missing, _PENDING)})
+        for done, (name, content) in enumerate(missing.items(), 1):
+            write_bytes(folder / name, _bytes(content))
+            reporter.progress("write", done, len(missing))
+        for name in old:
+            (folder / name).unlink(missing_ok=True)
+        _write_record(
+            folder, {name: before[name] if name not in missing else sha256_file(folder / name) for name in wanted}
+        )
+    return len(missing)
+
+
+def _check_nothing_is_lost(wanted: Mapping[str, Content], before: Mapping[str, str], folder: Path) -> None:
+    foreign, edited = [], []
+    for name in {**dict.fromkeys(before), **dict.fromkeys(wanted)}:
+        path = folder / name
+        if not path.exists() or (name in wanted and _is_there(path, wanted[name], before.get(name))):
+            continue
+        if name not in before:
+            foreign.append(path)
+        elif before[name] not in (_PENDING, sha256_file(path)):
+            edited.append(path)
+    for paths, what in ((edited, "edited since dreamctl wrote it"), (foreign, "not written by dreamctl")):
+        if paths:
+            more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+            shown = ", ".join(str(path) for path in paths[:_SHOWN])
+            raise InvalidInput(
+                f"{shown}{more}: {what}", field="--out", hint="--overwrite replaces it; --out FILE writes elsewhere"
+            )
+
+
+def _is_there(path: Path, content: Content, recorded: str | None) -> bool:
+    """Whether the file holds the content. Pictures with their masks are known by the record, for they are made anew."""
+    if not path.is_file():
+        return False
+    if isinstance(content, str):
+        return path.read_bytes() == content.encode()
+    if isinstance(content, Copied):
+        return sha256_file(path) == sha256_file(content.source)
+    return bool(recorded) and sha256_file(path) == recorded
+
+
+def _bytes(content: Content) -> bytes:
+    if isinstance(content, str):
+        return content.encode()
+    if isinstance(content, Copied):
+        return content.source.read_bytes()
+    from PIL import Image
+
+    result = io.BytesIO()
+    if not isinstance(content, Masked):
+        Image.new("L", content.size, 255).save(result, "PNG")
+        return result.getvalue()
+    try:
+        with Image.open(content.source) as opened, Image.open(content.mask) as mask:
+            picture, alpha = opened.convert("RGB"), mask.convert("L")
+    except OSError as error:
+        raise DreamctlError(f"{content.source} or its mask cannot be read: {error}") from error
+    picture.putalpha(alpha if alpha.size == picture.size else alpha.resize(picture.size))
+    picture.save(result, "PNG")
+    return result.getvalue()
+
+
+def _name(file: Path, folder: Path) -> str:
+    return Path(os.path.relpath(file, folder)).as_posix()
+
+
+def _read_record(file: Path) -> dict[str, str]:
+    if not file.is_file():
+        return {}
+    value = read_json(file)
+    files = value.get("files") if isinstance(value, dict) and value.get("schema") == 1 else None
+    if not isinstance(files, dict):
+        raise InvalidInput(f"{file} is not a record of this dreamctl", field="--out", hint="choose another --out")
+    return {str(name): str(digest) for name, digest in files.items()}
+
+
+def _write_record(folder: Path, files: Mapping[str, str]) -> None:
+    write_json(folder / RECORD, {"schema": 1, "files": dict(sorted(files.items()))})
