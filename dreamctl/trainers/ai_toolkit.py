@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from dreamctl.trainers.base import Description, Material, Trainer
 from dreamctl.trainers.keys import Key, Schema
 from dreamctl.trainers.layout import REGULARISATION, dotted, lay_out
 from dreamctl.trainers.look import caption_problems, folder_problems, pictures_in
-from dreamctl.trainers.texts import command, refused, yaml
+from dreamctl.trainers.texts import refused, yaml
 
 _OWN = ("datasets",)
 _FOLDER = "name the dataset: dreamctl config dataset DATASET"
@@ -101,10 +102,8 @@ def describe(material: Material) -> Description:
     name = re.sub(r"\W+", "_", material.concept.identifier)
     content = {"job": "extension", "config": {"name": name, "process": [process]}}
     refused(SCHEMA.trainer, table_problems(content))
-    return Description(
-        yaml(SCHEMA.trainer, material, content), layout.files, command("python", "run.py", {str(material.file): True}),
-        _notes(whole),
-    )  # fmt: skip
+    run = f"python run.py {shlex.quote(str(material.file))}"
+    return Description(yaml(SCHEMA.trainer, material, content), layout.files, run, _notes(whole))
 
 
 def recognises(file: Path, content: Any) -> bool:

@@ -39,7 +39,7 @@ class Wish:
 class Described:
     """The description's file, the folder of its pictures and texts, and the command that trains with it.
 
-    `written`: how many files were new or changed.
+    `written`: how many files were new, changed or removed.
     """
 
     trainer: str
@@ -63,6 +63,9 @@ def describe(context: Context, wish: Wish) -> Described:
     dataset = chosen_dataset(context, wish.dataset)
     recipe = _recipe(context, wish.recipe)
     file, folder = _places(trainer, dataset.path, wish.out)
+    without = next((option for option in wish.options if option.startswith("reg.")), None) if not wish.reg else None
+    if without:
+        raise InvalidInput(f"--set {without}: there are no regularisation pictures", field="--set", hint="--reg FOLDER")
     with locked_dataset(context, dataset.path):
         concept = _concept(context, wish, dataset)
         material = Material(
@@ -113,8 +116,13 @@ def _places(trainer: Trainer, dataset: Path, out: Path | None) -> tuple[Path, Pa
             raise InvalidInput(
                 f"--out {out}: {trainer.name} reads a {suffix} file", field="--out", hint=f"{out}{suffix}"
             )
-    if file.resolve().is_relative_to(dataset.resolve()):
-        raise InvalidInput(f"{file} would lie inside the dataset", field="--out", hint="choose a place beside it")
+    ours, theirs = dataset.resolve(), folder.resolve()
+    if theirs.is_relative_to(ours) or ours.is_relative_to(theirs) or file.resolve().is_relative_to(ours):
+        raise InvalidInput(
+            f"the folder {folder} and the dataset {dataset} would lie in each other",
+            field="--out",
+            hint="choose another name beside the dataset",
+        )
     return file, folder
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from dreamctl.errors import DreamctlError, InvalidInput
@@ -21,37 +21,36 @@ _PENDING = ""  # in the record: about to be written
 
 
 def place(description: Description, file: Path, folder: Path, overwrite: bool, reporter: Reporter) -> int:
-    """Write what is new or changed, remove what is not described any more; returns how many files were written.
+    """Write what is new or changed, remove what is not described any more; returns how many files that concerned.
 
     Killed anywhere and run again, it ends with the same files. Raises InvalidInput that names files which were edited
     or are not dreamctl's, before anything is changed, unless `overwrite`.
     """
     wanted: dict[str, Content] = {**description.files, _name(file, folder): description.text}
     before = _read_record(folder / RECORD)
+    there = {name for name, content in wanted.items() if _is_there(_path(folder, name), content, before.get(name))}
     if not overwrite:
-        _check_nothing_is_lost(wanted, before, folder)
-    missing = {
-        name: content for name, content in wanted.items() if not _is_there(folder / name, content, before.get(name))
-    }
+        _check_nothing_is_lost({**dict.fromkeys(before), **dict.fromkeys(wanted)}.keys() - there, before, folder)
+    missing = [name for name in wanted if name not in there]
     old = [name for name in before if name not in wanted]
-    if missing or old or not (folder / RECORD).exists():
-        _write_record(folder, {**before, **dict.fromkeys(missing, _PENDING)})
-        for done, (name, content) in enumerate(missing.items(), 1):
-            write_bytes(folder / name, _bytes(content))
-            reporter.progress("write", done, len(missing))
-        for name in old:
-            (folder / name).unlink(missing_ok=True)
-        _write_record(
-            folder, {name: before[name] if name not in missing else sha256_file(folder / name) for name in wanted}
-        )
-    return len(missing)
+    known = {name: before[name] for name in there if before.get(name)}
+    if len(known) == len(before) == len(wanted):
+        return 0
+    _write_record(folder, {**before, **dict.fromkeys(missing, _PENDING)})
+    for done, name in enumerate(missing, 1):
+        write_bytes(_path(folder, name), _bytes(wanted[name]))
+        reporter.progress("write", done, len(missing))
+    for name in old:
+        (_path(folder, name)).unlink(missing_ok=True)
+    _write_record(folder, {name: known.get(name) or sha256_file(_path(folder, name)) for name in wanted})
+    return len(missing) + len(old)
 
 
-def _check_nothing_is_lost(wanted: Mapping[str, Content], before: Mapping[str, str], folder: Path) -> None:
+def _check_nothing_is_lost(names: Iterable[str], before: Mapping[str, str], folder: Path) -> None:
     foreign, edited = [], []
-    for name in {**dict.fromkeys(before), **dict.fromkeys(wanted)}:
-        path = folder / name
-        if not path.exists() or (name in wanted and _is_there(path, wanted[name], before.get(name))):
+    for name in sorted(names):
+        path = _path(folder, name)
+        if not path.exists():
             continue
         if name not in before:
             foreign.append(path)
@@ -96,6 +95,11 @@ def _bytes(content: Content) -> bytes:
     picture.putalpha(alpha if alpha.size == picture.size else alpha.resize(picture.size))
     picture.save(result, "PNG")
     return result.getvalue()
+
+
+def _path(folder: Path, name: str) -> Path:
+    """Where a name of the record lies; `..` is left out of it, for the folder may not be there yet."""
+    return Path(os.path.normpath(folder / name))
 
 
 def _name(file: Path, folder: Path) -> str:
