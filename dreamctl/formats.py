@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from dreamctl.errors import InvalidInput
-from dreamctl.files import read_json, read_toml
+from dreamctl.errors import DreamctlError, InvalidInput
+from dreamctl.files import os_hint, os_reason, read_json, read_toml
 
 _EXPONENT = re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")  # 1e-4, which YAML 1.1 takes for text
 
@@ -43,3 +43,5 @@ def _text(file: Path) -> str:
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{file} is not UTF-8 text", hint="save it as UTF-8") from error
+    except OSError as error:
+        raise DreamctlError(f"{file}: {os_reason(error)}", hint=os_hint(error)) from error

@@ -34,7 +34,7 @@ class Item:
 
     @property
     def stem(self) -> str:
-        """Named after the content, text and mask included: these trainers keep caches by name, and reuse stale ones."""
+        """Named after the content, text and mask included: some trainers keep caches by name, and reuse stale ones."""
         return f"{self.file.stem[:80]}-{digest([self.sha256, self.text, self.mask_sha256])[:12]}"
 
 

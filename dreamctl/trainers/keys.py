@@ -100,9 +100,9 @@ def complaint(key: Key, value: Any) -> str | None:
     if not fits(value):
         return f"must be {phrase}"
     for number in value if isinstance(value, list) else [value]:
-        if key.least is not None and number < key.least:
+        if key.least is not None and not number >= key.least:  # nor is it where it is not a number (nan)
             return f"must be at least {key.least}"
-        if key.most is not None and number > key.most:
+        if key.most is not None and not number <= key.most:
             return f"must be at most {key.most}"
         if key.step is not None and number % key.step:
             return f"must be a multiple of {key.step}"

@@ -60,6 +60,7 @@ def test_a_value_is_typed_and_put_where_it_belongs(text: str, place: str, name: 
         ("num_repeats=true", "must be a whole number", "num_repeats=VALUE"),
         ("num_repeats=two", "must be a whole number", "num_repeats=VALUE"),
         ("caption_dropout_rate=1.5", "must be at most 1", "caption_dropout_rate=VALUE"),
+        ("caption_dropout_rate=nan", "must be at least 0", "caption_dropout_rate=VALUE"),
         ("bucket_reso_steps=60", "must be a multiple of 8", "bucket_reso_steps=VALUE"),
         ("resolution=[512, 512, 512]", "or [width, height]", "resolution=VALUE"),
         ("resize_interpolation=lanczos4", "must be one of lanczos, nearest", "VALUE"),
