@@ -63,10 +63,16 @@ def _data(described: Described) -> dict[str, Any]:
 
 
 def _text(described: Described) -> list[str]:
-    concept = described.concept
-    more = f" and {described.regularisation} regularisation pictures" if described.regularisation else ""
+    what = _count(described.pictures, "picture")
+    if described.regularisation:
+        what += f" and {_count(described.regularisation, 'regularisation picture')}"
+    concept = f"{described.concept.identifier} ({described.concept.category})"
     same = "" if described.written else " (nothing has changed)"
     return [
-        f"{described.file}: {described.pictures} pictures{more} of {concept.identifier} ({concept.category}){same}",
+        f"{described.file}: {what} of {concept}{same}",
         f"next: {described.command}",
     ]
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dreamctl.domain.concept import Concept
+from dreamctl.domain.dataset import IMAGE_SUFFIXES
 from dreamctl.domain.recipe import Recipe
 from dreamctl.errors import InvalidInput, did_you_mean
 from dreamctl.trainers.base import Description, Material, Trainer
@@ -174,7 +175,7 @@ def _folder_problems(where: str, dataset: Mapping[str, Any]) -> list[str]:
         return found  # a JSON file that lists pictures and captions
     found += folder_problems(where, "folder_path", path)
     if Path(path).is_dir():
-        pictures = pictures_in(Path(path), recursive=True)
+        pictures = pictures_in(Path(path), recursive=True, suffixes=IMAGE_SUFFIXES)
         found += [] if pictures else [f"{where}: folder_path = {path!r} holds no picture"]
         otherwise = "" if dataset.get("default_caption") else "without default_caption the trainer takes an empty text"
         extension = dotted(str(dataset.get("caption_type") or dataset.get("caption_ext") or "txt"))

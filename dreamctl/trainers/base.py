@@ -17,7 +17,6 @@ from dreamctl.domain.concept import Concept
 from dreamctl.domain.recipe import Recipe
 
 RESOLUTION = 1024  # where no recipe says another, as batch size 1
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")  # what all of these trainers take for a picture
 
 
 @dataclass(frozen=True)

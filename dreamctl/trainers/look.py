@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from dreamctl.trainers.base import PICTURE_SUFFIXES
+from dreamctl.domain.dataset import IMAGE_SUFFIXES
 
+WITH_BMP = (*IMAGE_SUFFIXES, ".bmp")
 _SHOWN = 3
 
 
@@ -18,10 +19,10 @@ def folder_problems(where: str, key: str, value: Any) -> list[str]:
     return [f"{where}: {key} = {value!r} is not a folder on this computer"]
 
 
-def pictures_in(folder: Path, recursive: bool = False) -> list[Path]:
-    """The pictures of a folder, as the trainers find them, by name."""
+def pictures_in(folder: Path, recursive: bool = False, suffixes: tuple[str, ...] = WITH_BMP) -> list[Path]:
+    """The pictures of a folder, as a trainer finds them, by name."""
     found = folder.rglob("*") if recursive else folder.glob("*")
-    return sorted(path for path in found if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith("."))
+    return sorted(path for path in found if path.suffix.lower() in suffixes and not path.name.startswith("."))
 
 
 def caption_problems(where: str, pictures: Iterable[Path], extension: str, otherwise: str) -> list[str]:

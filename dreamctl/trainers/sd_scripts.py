@@ -93,7 +93,7 @@ def describe(material: Material) -> Description:
     reg_extension = reg.get("caption_extension", extension)
     layout = lay_out(material, 10, repeats, extension, "alpha" if masked else "none", reg_extension)
     concept = material.concept
-    shared = {"class_tokens": f"{concept.identifier} {concept.category}"}
+    shared = {} if "class_tokens" in above else {"class_tokens": f"{concept.identifier} {concept.category}"}
     subsets: list[dict[str, Any]] = [
         {"image_dir": str(material.folder / group.folder), **shared, "num_repeats": group.repeats, **masked, **subset}
         for group in layout.groups

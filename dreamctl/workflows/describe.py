@@ -10,11 +10,12 @@ from dreamctl import recipes
 from dreamctl.context import Context
 from dreamctl.datasetfolder import DatasetFolder
 from dreamctl.domain.concept import Concept, compose_caption
+from dreamctl.domain.dataset import IMAGE_SUFFIXES
 from dreamctl.domain.identifiers import first_free
 from dreamctl.domain.recipe import Recipe
 from dreamctl.errors import InvalidInput, NotFound
 from dreamctl.files import sha256_file
-from dreamctl.trainers.base import PICTURE_SUFFIXES, Description, Item, Material, Trainer
+from dreamctl.trainers.base import Description, Item, Material, Trainer
 from dreamctl.workflows import lesson
 from dreamctl.workflows.datasets import chosen_dataset, locked_dataset
 from dreamctl.workflows.placing import place
@@ -175,9 +176,9 @@ def _regularisation(folder: Path) -> tuple[Item, ...]:
     path = folder.expanduser().absolute()
     if not path.is_dir():
         raise NotFound(f"{path} is not a folder", field="--reg", hint="name a folder of pictures of the category")
-    found = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES and file.name[0] != ".")
+    found = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != ".")
     if not found:
-        raise InvalidInput(f"{path} holds no picture", field="--reg", hint=f"known: {', '.join(PICTURE_SUFFIXES)}")
+        raise InvalidInput(f"{path} holds no picture", field="--reg", hint=f"known: {', '.join(IMAGE_SUFFIXES)}")
     return tuple(Item(file, sha256_file(file), (0, 0), _text_beside(file)) for file in found)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,16 @@ def test_a_taught_dataset_is_described_as_what_it_was_taught_as(open_context: An
     assert (described.concept.identifier, described.concept.category) == ("ohwx", "mug")
     with pytest.raises(InvalidInput, match="ohwx"):
         run(context, identifier="ohwx", category="dog")
+
+
+def test_values_above_the_subsets_count(context: Context, dataset: DatasetFolder) -> None:
+    options = ("general.class_tokens=x", "datasets.num_repeats=4", "general.resolution=64", "caption_extension=cap")
+    described = run(context, "sd-scripts", *options, "subsets.caption_prefix=look:")
+    content = tomllib.loads(described.file.read_text())
+    assert content["general"] == {"caption_extension": "cap", "class_tokens": "x", "resolution": 64}
+    (subset,) = content["datasets"][0]["subsets"]
+    assert (subset["num_repeats"], subset["caption_prefix"], "class_tokens" in subset) == (4, "look:", False)
+    assert len(list((described.folder / "pictures").glob("*.cap"))) == 3
 
 
 # every trainer
@@ -332,26 +342,25 @@ def test_what_the_trainer_and_others_put_there_stays(context: Context, dataset: 
     assert cache.read_bytes() == b"latents"
 
 
-@pytest.mark.parametrize("after", range(0, 9, 2))
-def test_killed_and_run_again_it_ends_with_the_same_files(
-    context: Context, dataset: DatasetFolder, after: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from dreamctl.workflows import placing
+class Dying(Recorder):
+    """A reporter whose process ends when so many files are written."""
 
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.after = after
+
+    def progress(self, label: str, done: int, total: int, detail: str = "") -> None:
+        if done == self.after:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 6])
+def test_killed_and_run_again_it_ends_with_the_same_files(context: Context, dataset: DatasetFolder, after: int) -> None:
     described = run(context)
     for caption in dataset.captions():
         dataset.write_caption(caption, f"new {caption}")
-    writes = iter(range(after))
-
-    def dies(path: Path, data: bytes) -> None:
-        if next(writes, None) is None:
-            raise KeyboardInterrupt
-        path.write_bytes(data)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(placing, "write_bytes", dies)
-        with contextlib.suppress(KeyboardInterrupt):
-            run(context)
+    with pytest.raises(KeyboardInterrupt):
+        run(Context.open(None, {}, Dying(after)))
     run(context)
     disturbed = snapshot(described.folder)
     fresh = run(context, out=dataset.path.parent / "fresh.toml")
