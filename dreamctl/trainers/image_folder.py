@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from dreamctl.errors import InvalidInput
 from dreamctl.trainers.base import Content, Copied, Description, Item, Material, Trainer
 from dreamctl.trainers.keys import Key, Schema
 from dreamctl.trainers.layout import grouped
@@ -32,6 +33,9 @@ _SCRIPTS = {"sd15": _TEXT_TO_IMAGE, "sdxl": _DREAMBOOTH}
 
 def describe(material: Material) -> Description:
     """Pictures beside the list, which has one row a picture: one that is repeated more often lies there more often."""
+    if material.regularisation and _script(material) is not _DREAMBOOTH:
+        script = _script(material)[0]
+        raise InvalidInput(f"{script} knows no regularisation pictures", field="--reg", hint="leave --reg out")
     given = SCHEMA.assign(material.options)["flags"]
     column = given.get("caption_column", "text")
     groups = grouped(material.items, 1, given.get("num_repeats"))
@@ -105,9 +109,7 @@ def _notes(material: Material) -> Iterator[str]:
         yield "the scripts of diffusers know no masks: margins and backgrounds are taught too"
     if not material.square:
         yield "most scripts of diffusers crop to a square: prepare the pictures square"
-    if material.regularisation and _script(material) is _TEXT_TO_IMAGE:
-        yield f"{_TEXT_TO_IMAGE[0]} knows no regularisation pictures: they are left out"
-    elif material.regularisation:
+    if material.regularisation:
         folder = material.regularisation[0].file.parent
         yield f"the script opens every file in {folder} as a picture: nothing else may lie there"
 

@@ -213,8 +213,9 @@ def test_regularisation_pictures_are_a_subset_of_their_own(
         f"--class_data_dir {reg} --class_prompt 'a photo of a dog' --num_class_images 2"
         in run(context, "diffusers", reg=reg).command
     )
-    with pytest.raises(InvalidInput, match="knows no regularisation"):
-        run(context, "musubi", reg=reg)
+    for trainer in ("musubi", "diffusers"):
+        with pytest.raises(InvalidInput, match="knows no regularisation"):
+            run(context, trainer, reg=reg, recipe="sd15")
     with pytest.raises(InvalidInput, match="there are no regularisation pictures"):
         run(context, "sd-scripts", "reg.num_repeats=2")
 
