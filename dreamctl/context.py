@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dreamctl.captioners.base import Captioner
     from dreamctl.registry import Registry
     from dreamctl.storage.base import Storage
+    from dreamctl.trainers.base import Trainer
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,9 @@ class Context:
 
     def captioner(self, name: str) -> Captioner:
         return cast("Captioner", plugins.load("captioners", name)())
+
+    def trainer(self, name: str) -> Trainer:
+        return cast("Trainer", plugins.load("trainers", name))
 
     def storage(self, url: str | None = None) -> Storage:
         """The storage that a URL such as file:///srv/datasets names; the setting `storage` where none is given."""

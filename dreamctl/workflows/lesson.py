@@ -67,20 +67,14 @@ class Lesson:
 
 def gather(context: Context, wish: Wish) -> Material:
     """Choose and check dataset, recipe and base, and ask for the category; nothing is started or claimed."""
-    known = _known(context, wish)
+    known = known_concept(context, wish)
     kind = wish.kind or (known.kind if known else Kind.subject)
     recipe, base = choose_recipe(context, wish.recipe, wish.base_model, wish.overrides, style=kind is Kind.style)
     problems = context.backend().check(recipe)
     if problems:
         raise DreamctlError("; ".join(problems))
     dataset = _dataset(context, wish, recipe)
-    category = wish.category or (known.category if known else None) or context.reporter.ask(_CATEGORY_QUESTION)
-    if not category:
-        raise InvalidInput(
-            "no category given: what are the pictures of?",
-            field="--category",
-            hint=f"a plain noun: --category {', '.join(CATEGORY_EXAMPLES)} …",
-        )
+    category = asked_category(context, wish.category, known)
     recipe = recipe.model_copy(update={"base": pinned(base), "family": base.family})
     return Material(dataset, dataset.digests(), recipe, known, category)
 
@@ -94,7 +88,7 @@ def choose(context: Context, wish: Wish, material: Material) -> Lesson:
             field="--target",
             hint="use private: a model of its own for each concept",
         )
-    known = _known(context, wish) or material.known  # another `train` may just have taught it
+    known = known_concept(context, wish) or material.known  # another `train` may just have taught it
     identifier = wish.identifier or material.dataset.manifest().trigger or (known.identifier if known else None)
     values = {
         "identifier": identifier or first_free(item.identifier for item in context.registry.concepts()),
@@ -142,7 +136,7 @@ def absolute_source(source: str) -> str:
     return str(path.absolute()) if path.is_dir() else source
 
 
-def _known(context: Context, wish: Wish) -> Concept | None:
+def known_concept(context: Context, wish: Wish) -> Concept | None:
     """The concept that the line names, or that these pictures were taught as, where the registry has it."""
     path = wish.dataset.expanduser().absolute() if wish.dataset else default_folder(context)
     dataset = DatasetFolder(path) if is_dataset(path) else None
@@ -154,6 +148,29 @@ def _known(context: Context, wish: Wish) -> Concept | None:
     files = [picture.sha256 for picture in dataset.manifest().pictures]
     known = context.registry.taught_as(path, dataset.digests()[0], files)
     return known if known and wish.category in (None, known.category) else None
+
+
+def asked_category(context: Context, given: str | None, known: Concept | None) -> str:
+    """The category: of the line, of the known concept, or the person's answer. Raises InvalidInput without any."""
+    category = given or (known.category if known else None) or context.reporter.ask(_CATEGORY_QUESTION)
+    if not category:
+        raise InvalidInput(
+            "no category given: what are the pictures of?",
+            field="--category",
+            hint=f"a plain noun: --category {', '.join(CATEGORY_EXAMPLES)} …",
+        )
+    return category
+
+
+def check_trigger(dataset: DatasetFolder, identifier: str | None) -> None:
+    """Raises InvalidInput where the captions were written for another identifier than the line's."""
+    trigger = dataset.manifest().trigger
+    if trigger and identifier and trigger.casefold() != identifier.casefold():
+        raise InvalidInput(
+            f"the captions of {dataset.path} hold the word {trigger!r}, not {identifier!r}",
+            field="--identifier",
+            hint=f"dreamctl caption {shlex.quote(str(dataset.path))} --trigger {shlex.quote(identifier)}",
+        )
 
 
 def _dataset(context: Context, wish: Wish, recipe: Recipe) -> DatasetFolder:
@@ -180,13 +197,7 @@ def _dataset(context: Context, wish: Wish, recipe: Recipe) -> DatasetFolder:
             field="training.resolution",
             hint=f"dreamctl prepare ORIGINALS --out {shlex.quote(str(wish.dataset or dataset.path))} --size {size}",
         )
-    trigger = manifest.trigger
-    if trigger and wish.identifier and trigger.casefold() != wish.identifier.casefold():
-        raise InvalidInput(
-            f"the captions of {dataset.path} hold the word {trigger!r}, not {wish.identifier!r}",
-            field="--identifier",
-            hint=f"dreamctl caption {shlex.quote(str(dataset.path))} --trigger {shlex.quote(wish.identifier)}",
-        )
+    check_trigger(dataset, wish.identifier)
     return dataset
 
 
