@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 from typing import Any
 
 from PIL import Image
@@ -75,3 +76,11 @@ def hidden(mode: str) -> Image.Image:
         palette.info["transparency"] = 0
         return palette
     return image.convert(mode)
+
+
+def patchwork(seed: int, size: tuple[int, int] = (320, 240)) -> Image.Image:
+    """Soft patches of grey, different for each seed."""
+    rng = random.Random(seed)
+    image = Image.new("L", (9, 9))
+    image.putdata([rng.randrange(256) for _ in range(81)])
+    return image.resize(size, Image.Resampling.BICUBIC).convert("RGB")

@@ -9,15 +9,9 @@ import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
 from dreamctl.looks import ALIKE_BITS, alike, blur, fingerprint, focus
+from tests.pictures import patchwork
 
 PICTURE = Image.effect_mandelbrot((600, 400), (-2, -1.2, 1, 1.2), 80).convert("RGB")
-
-
-def patchwork(seed: int, size: tuple[int, int] = (320, 240)) -> Image.Image:
-    rng = random.Random(seed)
-    image = Image.new("L", (9, 9))
-    image.putdata([rng.randrange(256) for _ in range(81)])
-    return image.resize(size, Image.Resampling.BICUBIC).convert("RGB")
 
 
 def distance(one: Image.Image, other: Image.Image) -> int:

@@ -21,7 +21,7 @@ def picture(path: Path, seed: int = 0, size: tuple[int, int] = (90, 70)) -> Path
     return path
 
 
-def run(context: Context, *sources: Path, **options: object) -> PrepareReport:
+def run(context: Context, *sources: str | Path, **options: object) -> PrepareReport:
     """Prepare at 64 pixels; options of the shape and of the command alike."""
     shape = {name: options.pop(name) for name in list(options) if name in SHAPE}
     return prepare(context, sources, Shape(**{"size": SIZE, **shape}), **options)  # type: ignore[arg-type]

@@ -15,10 +15,11 @@ from dreamctl.datasetfolder import DatasetFolder
 from dreamctl.errors import DreamctlError, InvalidInput, NotFound
 from dreamctl.sources import repeats_of
 from dreamctl.workflows.gather import UrlOutcome
-from dreamctl.workflows.prepare import PrepareReport, prepare
+from dreamctl.workflows.prepare import PrepareReport
 from tests.fakes import Recorder
 from tests.website import Answer, Site, serving
-from tests.workflows.preparing import SIZE, picture, snapshot
+from tests.workflows.preparing import picture, snapshot
+from tests.workflows.preparing import run as prepare_small
 
 Run = Callable[..., PrepareReport]
 PAGE = Answer(b"<html>log in</html>")
@@ -32,8 +33,7 @@ def reporter() -> Recorder:
 @pytest.fixture
 def run(user: Path, reporter: Recorder) -> Run:
     def prepared(*words: str | Path, **options: bool | Path) -> PrepareReport:
-        given = {"size": SIZE, "allow_private": True, **options}
-        return prepare(Context.open(None, {}, reporter), words, **given)  # type: ignore[arg-type]
+        return prepare_small(Context.open(None, {}, reporter), *words, **{"allow_private": True, **options})
 
     return prepared
 
