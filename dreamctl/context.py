@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from dreamctl import paths, plugins
+from dreamctl import credentials, paths, plugins
+from dreamctl.domain.captioning import CaptionOptions
 from dreamctl.errors import InvalidInput
 from dreamctl.reporter import Reporter
 from dreamctl.settings import Settings, load_settings
@@ -48,8 +49,24 @@ class Context:
     def backend(self, name: str | None = None) -> Backend:
         return cast("Backend", plugins.load("backends", name or self.settings.backend)(self.settings))
 
-    def captioner(self, name: str) -> Captioner:
-        return cast("Captioner", plugins.load("captioners", name)())
+    def captioner(self, name: str, options: CaptionOptions) -> Captioner:
+        """The captioner with what line and settings say.
+
+        Raises InvalidInput for an option that it does not take or a value that it cannot work with.
+        """
+        kind = plugins.load("captioners", name)
+        options.check(name, kind.takes)
+        settings = (
+            self.settings
+        )  # flags for these are settings too, and a captioner without a use for them ignores them
+        token = credentials.token(kind.account, self.project) if kind.account else None
+        given = replace(options, device=settings.device, token=token)
+        if kind.account == "huggingface":
+            given = replace(given, endpoint=settings.hub_endpoint)
+        elif kind.account == "openai":
+            model = options.model or settings.caption_model
+            given = replace(given, endpoint=settings.caption_endpoint, model=model)
+        return cast("Captioner", kind(given))
 
     def storage(self, url: str | None = None) -> Storage:
         """The storage that a URL such as file:///srv/datasets names; the setting `storage` where none is given."""

@@ -53,6 +53,10 @@ PROVIDERS: Mapping[str, Provider] = {
             "replicate", ("REPLICATE_API_TOKEN",),
             "https://api.replicate.com", "REPLICATE_BASE_URL", "/v1/account", "https://replicate.com/account/api-tokens",
         ),
+        Provider(
+            "openai", ("OPENAI_API_KEY",),
+            "https://api.openai.com", None, "/v1/models", "https://platform.openai.com/api-keys",
+        ),
     )
 }  # fmt: skip
 
