@@ -47,9 +47,9 @@ def _safe_endpoint(value: str) -> str:
 def _captioning_endpoint(value: str) -> str:
     """As above, but a model server of the private network is usually without https: it gets pictures and no token."""
     url = urlsplit(value)
-    if url.scheme == "http" and url.hostname and local_network(url.hostname) and not (url.username or url.password):
-        return value.rstrip("/")
-    return _safe_endpoint(value)
+    plain = url.scheme == "http" and not (url.username or url.password) and local_network(url.hostname or "")
+    safe = value.rstrip("/") if plain else _safe_endpoint(value)
+    return safe if url.path.strip("/") else f"{safe}/v1"
 
 
 def _storage_url(value: str) -> str:

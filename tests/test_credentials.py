@@ -79,7 +79,7 @@ def mode(path: Path) -> int:
 
 
 def test_without_any_there_is_none() -> None:
-    assert [credentials.token(name) for name in credentials.PROVIDERS] == [None, None, None]
+    assert [credentials.token(name) for name in credentials.PROVIDERS] == [None] * 4
 
 
 def test_environment_beats_dotenv_beats_keyring_beats_file(

@@ -1,4 +1,4 @@
-"""Florence-2 (Xiao et al. 2023), a small vision-language model that runs here: on a GPU in a moment, on a CPU in time.
+"""Captions by Florence-2, a small vision-language model that runs here (Xiao and others, 2023, arXiv 2311.06242).
 
 It was taught fixed questions, and its tasks are those. A free prompt goes to the model as it stands: one that is near a
 question it knows ("Describe this image in detail.") is answered like that question, others may be answered anyhow.

@@ -39,9 +39,8 @@ class OpenAICaptioner:
     def __init__(self, options: CaptionOptions, sleep: Callable[[float], None] = time.sleep) -> None:
         self._options = options
         self._sleep = sleep
-        url = (options.endpoint or ENDPOINT).rstrip("/")
-        self._url = url if urlsplit(url).path else f"{url}/v1"
-        self._host = urlsplit(url).hostname or ""
+        self._url = (options.endpoint or ENDPOINT).rstrip("/")
+        self._host = urlsplit(self._url).hostname or ""
         self._token = options.token if http.may_carry_token(self._url) else None
 
     @property

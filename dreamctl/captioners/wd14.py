@@ -1,4 +1,4 @@
-"""Tags by the WD taggers (SmilingWolf), which know the vocabulary of drawn pictures: ONNX models, quick on a CPU.
+"""Tags by the WD taggers (SmilingWolf). They know the vocabulary of drawn pictures, and are quick on a CPU.
 
 A model is `model.onnx` and `selected_tags.csv`; what goes in and what comes out is told in `_pixels` and `_tags`.
 """

@@ -7,7 +7,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,13 +14,14 @@ from dreamctl.context import Context
 from dreamctl.domain.captions import with_trigger, without_trigger
 from dreamctl.domain.dataset import captions_digest
 from dreamctl.errors import DreamctlError, InvalidInput, did_you_mean
-from dreamctl.files import write_text
+from dreamctl.files import os_reason, write_text
 from dreamctl.staging import Stage
 from dreamctl.workflows.caption import CaptionReport, report
 from dreamctl.workflows.datasets import chosen_dataset, locked_dataset
 from dreamctl.workflows.overwriting import keep_before
 
 FILE = "captions-to-edit.txt"
+_STDERR = 2  # off a terminal stdout is for the result alone
 _HEADER = re.compile(r"==+\s*(?P<name>.*?)\s*=*\s*")
 _STATE = re.compile(r"# state (\w+)")
 _INTRODUCTION = """\
@@ -137,10 +137,10 @@ def _run(command: list[str], file: Path, terminal: bool) -> None:
     """Let the user edit. Raises DreamctlError where the editor fails; the file goes where nothing in it was changed."""
     untouched = file.read_bytes()
     try:
-        code = subprocess.run([*command, str(file)], stdout=None if terminal else sys.stderr, check=False).returncode
+        code = subprocess.run([*command, str(file)], stdout=None if terminal else _STDERR, check=False).returncode
         reason = f"ended with exit code {code}" if code else ""
     except OSError as error:
-        reason = f"cannot be started: {error.strerror}"
+        reason = f"cannot be started ({os_reason(error)})"
     if not reason:
         return
     hint = None

@@ -21,7 +21,12 @@ def test_results_come_in_order_and_so_many_are_worked_on_at_once() -> None:
 
 def test_nothing_is_begun_further_ahead_than_asked() -> None:
     begun: list[int] = []
-    results = ahead(lambda number: begun.append(number) or number, range(10), 2)
+
+    def work(number: int) -> int:
+        begun.append(number)
+        return number
+
+    results = ahead(work, range(10), 2)
     assert next(results) == 0
     assert set(begun) <= {0, 1}
 

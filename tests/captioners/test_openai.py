@@ -53,7 +53,7 @@ def test_one_at_a_time_on_request(endpoint: Endpoint, pictures: list[Path]) -> N
 
 def test_what_is_asked(endpoint: Endpoint, tmp_path: Path) -> None:
     Image.new("RGB", (3000, 1500), "white").save(tmp_path / "large.jpg")
-    options = {"prompt": "What is it?", "max_tokens": 50, "token": "sk-geheim"}
+    options: dict[str, Any] = {"prompt": "What is it?", "max_tokens": 50, "token": "sk-geheim"}
     list(captioner(endpoint, **options).caption([tmp_path / "large.jpg"]))
     (request,) = endpoint.seen
     assert (request.path, request.token, request.size) == ("/v1/chat/completions", "Bearer sk-geheim", (1024, 512))
@@ -61,10 +61,6 @@ def test_what_is_asked(endpoint: Endpoint, tmp_path: Path) -> None:
     assert (request.body["model"], request.body["max_tokens"], request.body["temperature"]) == ("eyes", 50, 0)
     assert message["role"] == "user" and message["content"][0] == {"type": "text", "text": "What is it?"}
     assert message["content"][1]["image_url"]["url"].startswith("data:image/jpeg;base64,")
-
-
-def test_an_address_without_a_path_means_v1(endpoint: Endpoint, pictures: list[Path]) -> None:
-    assert list(OpenAICaptioner(CaptionOptions(endpoint=endpoint.url.removesuffix("/v1"))).caption(pictures)) == SHADES
 
 
 # the model

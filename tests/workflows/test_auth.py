@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -68,6 +69,14 @@ def test_a_token_is_checked_then_stored(user: Path, hub: list[str], provider: st
     )
     assert hub == [path]
     assert credentials.token(provider) == GOOD
+
+
+def test_a_token_for_captions_is_checked_where_captions_are_asked_for(
+    user: Path, hub: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DREAMCTL_CAPTION_ENDPOINT", os.environ["REPLICATE_BASE_URL"] + "/api/v1")
+    assert login("openai", GOOD, user, None).checked
+    assert hub == ["/api/v1/models"] and credentials.token("openai") == GOOD
 
 
 def test_a_refused_token_is_not_stored(user: Path, hub: list[str]) -> None:

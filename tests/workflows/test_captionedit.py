@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dreamctl.context import Context
@@ -178,6 +178,7 @@ lines = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"])).map(
 texts = st.lists(st.one_of(lines, st.sampled_from(["== 00.jpg ==", "\\", "\\== x", "# no comment", "=="])), max_size=4)
 
 
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # others compute too
 @given(st.lists(texts.map(lambda parts: "\n".join(parts).strip()), min_size=2, max_size=2))
 def test_what_is_written_is_read_back_whatever_it_is(captions: list[str]) -> None:
     wanted = dict(zip(NAMES, captions, strict=True))
