@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -39,7 +40,10 @@ def model_folder(
         )
     with hub_errors(source, revision, field=field, hint="check the network, or name a folder that holds the model"):
         from huggingface_hub import snapshot_download
+        from huggingface_hub.utils import disable_progress_bars
 
+        if not sys.stderr.isatty():
+            disable_progress_bars()
         return Path(
             snapshot_download(source, revision=revision, allow_patterns=list(files), endpoint=endpoint, token=token)
         )

@@ -110,9 +110,10 @@ def caption(
 def _only_edit(wish: Wish) -> None:
     """Raises InvalidInput where --edit stands beside what only a captioner would heed."""
     from dreamctl.errors import InvalidInput
+    from dreamctl.workflows.caption import Wish
 
-    given = {**vars(wish), **wish.options.given(), "options": None}
-    other = [f"--{name.replace('_', '-')}" for name, value in given.items() if value not in (None, "", False)]
+    given = [name for name, value in vars(wish).items() if name != "options" and value != vars(Wish())[name]]
+    other = [f"--{name.replace('_', '-')}" for name in (*given, *wish.options.given())]
     if other:
         raise InvalidInput(
             f"--edit and {', '.join(other)} exclude each other", field="--edit", hint="caption first, then --edit"

@@ -10,9 +10,11 @@ import pytest
 from PIL import Image
 
 from dreamctl.captioners.openai import OpenAICaptioner
+from dreamctl.cli.app import main
 from dreamctl.domain.captioning import CaptionOptions
 from dreamctl.errors import CredentialsError, DreamctlError, InvalidInput, NotFound, ProviderError
 from tests.captioners.endpoint import Answer, Endpoint, Request, hang, said
+from tests.fakes import write_dataset
 
 
 @pytest.fixture
@@ -32,13 +34,15 @@ def captioner(endpoint: Endpoint, pauses: list[float] | None = None, **options: 
 
 
 def test_captions_come_in_order_however_the_answers_do(endpoint: Endpoint, pictures: list[Path]) -> None:
-    later = threading.Event()
+    first, third = threading.Event(), threading.Event()
 
     def answer(request: Request) -> Answer:
-        if request.shade == 0:
-            later.wait(30)  # the first answer is the last to come of those that were asked with it
+        if request.shade == 0:  # is asked first, and answered after the third
+            first.set()
+            third.wait(60)
         elif request.shade == 80:
-            later.set()
+            first.wait(60)
+            third.set()
         return said(f"  shade\n{request.shade}\x07 ")
 
     endpoint.answer = answer
@@ -188,6 +192,30 @@ def test_a_broken_picture_is_an_error_of_its_own(endpoint: Endpoint, tmp_path: P
     with pytest.raises(DreamctlError, match="picture"):
         list(captioner(endpoint).caption([tmp_path / "bad.png"]))
     assert endpoint.seen == []
+
+
+# the command
+
+
+def test_the_command_asks_the_configured_endpoint_and_goes_on_after_a_failure(
+    endpoint: Endpoint, user: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_dataset(user / "processed", count=6)
+    for number in range(6):
+        Image.new("RGB", (32, 32), (40 * number,) * 3).save(folder.path / f"{number:02}.jpg")
+        folder.write_caption(f"{number:02}.jpg", "")
+    monkeypatch.setenv("DREAMCTL_CAPTION_ENDPOINT", endpoint.url)
+    monkeypatch.setenv("DREAMCTL_CAPTION_MODEL", "eyes two")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-geheim1234567890")
+    endpoint.answer = lambda request: (400, {}, '{"error": "no"}') if request.shade == 120 else said(str(request.shade))
+    assert main(["caption", "--captioner", "openai", "--batch-size", "1"]) == 5
+    assert list(folder.captions().values()) == ["0", "40", "80", "", "", ""]
+    assert "geheim" not in "".join(capsys.readouterr())
+    endpoint.answer = lambda request: said(f"again {request.shade}")
+    assert main(["caption", "--captioner", "openai", "--model", "eyes", "--trigger", "sks"]) == 0
+    assert list(folder.captions().values())[2:4] == ["sks, 80", "sks, again 120"]
+    assert {request.token for request in endpoint.seen} == {"Bearer sk-geheim1234567890"}
+    assert [request.body["model"] for request in endpoint.seen] == ["eyes two"] * 4 + ["eyes"] * 3
 
 
 # whose money and whose token

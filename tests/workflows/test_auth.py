@@ -112,7 +112,7 @@ def test_a_variable_above_the_stored_token_is_said(user: Path, monkeypatch: pyte
 def test_status_says_from_where_and_where_to_get_one(user: Path) -> None:
     login("runpod", "rpa_1234567890", user, None, check=False)
     found = {row.provider: row for row in status(user)}
-    assert set(found) == {"huggingface", "runpod", "replicate"}
+    assert set(found) == {"huggingface", "runpod", "replicate", "openai"}
     assert found["runpod"].origin == str(paths.credentials_file())
     assert found["replicate"].origin is None
     assert found["replicate"].get_one_at.startswith("https://replicate.com/")
