@@ -40,7 +40,7 @@ def model_folder(
         )
     with hub_errors(source, revision, field=field, hint="check the network, or name a folder that holds the model"):
         from huggingface_hub import snapshot_download
-        from huggingface_hub.utils import disable_progress_bars
+        from huggingface_hub.utils.tqdm import disable_progress_bars
 
         if not sys.stderr.isatty():
             disable_progress_bars()

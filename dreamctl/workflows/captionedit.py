@@ -35,7 +35,7 @@ _TRIGGER = "# The trigger {trigger!r} is not shown: it is put first in every cap
 
 
 def edit_captions(context: Context, dataset: Path | None, terminal: bool) -> CaptionReport:
-    """Open one file with all captions in $VISUAL or $EDITOR, and write back what changed; all of it or nothing.
+    """Open one file with all captions in $VISUAL or $EDITOR, check it whole, then write back what changed.
 
     `terminal`: a person sits at one, so that vi or nano may be opened where no editor is set. Where the file cannot be
     read back it stays, the error says where and which line, and the next --edit opens it again. Replaced captions are

@@ -82,6 +82,35 @@ def test_settings_that_a_captioner_has_no_use_for_are_no_error() -> None:
     assert context.captioner("none", CaptionOptions()).name == "none"
 
 
+def test_each_is_given_the_endpoint_and_token_of_its_own_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[CaptionOptions] = []
+
+    class Hungry:
+        takes = ()
+        account: str | None = None
+
+        def __init__(self, options: CaptionOptions) -> None:
+            given.append(options)
+
+    monkeypatch.setattr(plugins, "load", lambda door, name: Hungry)
+    monkeypatch.setenv("HF_TOKEN", "hf_abcdefgh1")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-abcdefgh1")
+    settings = {
+        "hub_endpoint": "https://mirror.example",
+        "caption_endpoint": "https://models.example/v1",
+        "device": "cpu",
+    }
+    context = Context.open(None, {**settings, "caption_model": "eyes"}, Recorder())
+    for account in ("huggingface", "openai", None):
+        monkeypatch.setattr(Hungry, "account", account)
+        context.captioner("hungry", CaptionOptions())
+    assert [(options.endpoint, options.token, options.model, options.device) for options in given] == [
+        ("https://mirror.example", "hf_abcdefgh1", None, "cpu"),
+        ("https://models.example/v1", "sk-abcdefgh1", "eyes", "cpu"),
+        (None, None, None, "cpu"),
+    ]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_option_that_is_taken_exists(name: str) -> None:
     assert set(plugins.load("captioners", name).takes) <= set(CaptionOptions.__dataclass_fields__)
