@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from dreamctl.context import Context
@@ -137,7 +139,8 @@ def _run(command: list[str], file: Path, terminal: bool) -> None:
     """Let the user edit. Raises DreamctlError where the editor fails; the file goes where nothing in it was changed."""
     untouched = file.read_bytes()
     try:
-        code = subprocess.run([*command, str(file)], stdout=None if terminal else _STDERR, check=False).returncode
+        with _its_own_interrupts() if terminal else contextlib.nullcontext():
+            code = subprocess.run([*command, str(file)], stdout=None if terminal else _STDERR, check=False).returncode
         reason = f"ended with exit code {code}" if code else ""
     except OSError as error:
         reason = f"cannot be started ({os_reason(error)})"
@@ -149,6 +152,16 @@ def _run(command: list[str], file: Path, terminal: bool) -> None:
     elif file.exists():
         hint = f"what was typed is in {file}; `dreamctl caption --edit` opens it again"
     raise DreamctlError(f"the editor {command[0]} {reason}: no caption was changed", hint=hint)
+
+
+@contextlib.contextmanager
+def _its_own_interrupts() -> Iterator[None]:
+    """Ctrl-C at the terminal reaches editor and dreamctl alike; it means the editor."""
+    before = signal.signal(signal.SIGINT, lambda number, frame: None)  # unlike SIG_IGN not passed on to the editor
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _read(file: Path, texts: Mapping[str, str]) -> dict[str, str]:

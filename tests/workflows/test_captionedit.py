@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -131,6 +132,14 @@ def test_what_cannot_be_read_back(context: Context, dataset: DatasetFolder, edit
     editor(lines)
     with pytest.raises(DreamctlError, match=says):
         edit_captions(context, None, terminal=False)
+
+
+def test_ctrl_c_in_the_editor_is_the_editors(context: Context, dataset: DatasetFolder, editor: Use) -> None:
+    editor("import os, signal\nos.kill(os.getppid(), signal.SIGINT)\npath.write_text(text.replace('beach 1', 'lake'))")
+    edit_captions(context, None, terminal=True)
+    assert dataset.captions()["01.jpg"] == "sks, on a lake"
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_without_terminal_and_editor_nothing_is_opened(
