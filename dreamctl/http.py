@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import urlsplit
 
 from dreamctl.errors import CredentialsError, DreamctlError, InvalidInput, NotFound, ProviderError
 
@@ -24,6 +25,10 @@ RETRIES = 4
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # a second POST could bill a second job
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5
+_PRIVATE = tuple(
+    ipaddress.ip_network(network)
+    for network in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7", "fe80::/10")
+)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 60.0
 
 log = logging.getLogger(__name__)
@@ -37,20 +42,21 @@ def request(
     json: Any = None,
     timeout: float = TIMEOUT,
     retries: int = RETRIES,
+    repeatable: bool = False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> httpx.Response:
     """The provider's answer (2xx). A token goes to the URL's own origin only, over https or to this computer.
 
-    Idempotent methods are tried again, with growing pauses or the server's Retry-After, when the connection fails or
-    the answer is 408, 429 or 5xx. Raises CredentialsError (401, 403), NotFound (404), ProviderError (all else),
-    InvalidInput for a URL that a token may not go to.
+    Idempotent methods, and what the caller calls `repeatable`, are tried again, with growing pauses or the server's
+    Retry-After, when the connection fails or the answer is 408, 429 or 5xx. Raises CredentialsError (401, 403),
+    NotFound (404), ProviderError (all else), InvalidInput for a URL that a token may not go to.
     """
     import httpx
 
     if token:
         remember_secret(token)
         _check_origin(url)
-    attempts = 1 + (retries if method.upper() in _IDEMPOTENT else 0)
+    attempts = 1 + (retries if repeatable or method.upper() in _IDEMPOTENT else 0)
     with httpx.Client(timeout=timeout, follow_redirects=False) as client:
         for attempt in range(attempts):
             last = attempt + 1 == attempts
@@ -82,11 +88,22 @@ def loopback(host: str) -> bool:
         return False
 
 
-def _check_origin(url: str) -> None:
-    from urllib.parse import urlsplit
+def local_network(host: str) -> bool:
+    """Whether a host is this computer, or an address of a private network (RFC 1918, RFC 4193, link-local)."""
+    try:
+        return loopback(host) or any(ipaddress.ip_address(host) in network for network in _PRIVATE)
+    except ValueError:
+        return False
 
+
+def may_carry_token(url: str) -> bool:
+    """Whether a token may go to `url`: over https, or to this computer."""
     parts = urlsplit(url)
-    if parts.scheme != "https" and not (parts.scheme == "http" and loopback(parts.hostname or "")):
+    return parts.scheme == "https" or (parts.scheme == "http" and loopback(parts.hostname or ""))
+
+
+def _check_origin(url: str) -> None:
+    if not may_carry_token(url):
         raise InvalidInput(
             f"{redact(url)}: a token is sent over https only (http only to this computer)", hint="use an https:// URL"
         )
@@ -198,6 +215,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         r"signature|sig|token|access_token|api_key|apikey|key|secret|password)=)[^&\s'\"<>]+",
         r"((?:x-amz-security-token|x-amz-credential|x-amz-signature|x-goog-signature)['\"]?\s*[:=]\s*['\"]?)[^&\s'\",}<>]+",
         r"(['\"](?:token|access_token|api_?key|x-api-key|secret|access_?secret|password|hf_token)['\"]\s*:\s*b?['\"])[^'\"]+",
+        r"\b(sk-)(?=[\w-]*\d)[\w-]{16,}",
         r"\b((?:hf|r8|rpa)_)(?=[a-z_]*\d|\w{16})\w{4,}",
         r"\b(whsec_)[\w+/=-]{4,}",
     )

@@ -16,6 +16,9 @@ BUILT_IN = {
     "families": {"sd15": "dreamctl.families.sd15:SD15"},
     "backends": {"local": "dreamctl.backends.local:LocalBackend"},
     "captioners": {
+        "florence2": "dreamctl.captioners.florence2:Florence2Captioner",
+        "openai": "dreamctl.captioners.openai:OpenAICaptioner",
+        "wd14": "dreamctl.captioners.wd14:Wd14Captioner",
         "builtin": "dreamctl.captioners.builtin:BuiltinCaptioner",
         "template": "dreamctl.captioners.template:TemplateCaptioner",
         "none": "dreamctl.captioners.none:NoCaptioner",
