@@ -43,9 +43,8 @@ class Knob:
         facts = [("type", self.type), ("allowed", self.allowed), ("default", shown(self.default))]
         if self.belongs_to == "setting":
             variable = f"{PREFIX}{self.key.upper()}"
-            facts.append(
-                ("set by", f"{variable}, `config set {self.key} VALUE`, or a command's own flag, if it has one")
-            )
+            ways = f"{variable}, `config set {self.key} VALUE`, or a command's own flag where it has one"
+            facts.append(("set by", ways))
         else:
             facts.append(("set by", f"a recipe file, --set {self.key}=VALUE"))
         lines = [
