@@ -42,9 +42,9 @@ class Knob:
         where = "a setting" if self.belongs_to == "setting" else "a recipe's knob"
         facts = [("type", self.type), ("allowed", self.allowed), ("default", shown(self.default))]
         if self.belongs_to == "setting":
-            facts.append(
-                ("set by", f"--{self.key.replace('_', '-')}, {PREFIX}{self.key.upper()}, `config set {self.key}`")
-            )
+            variable = f"{PREFIX}{self.key.upper()}"
+            ways = f"{variable}, `config set {self.key} VALUE`, or a command's own flag where it has one"
+            facts.append(("set by", ways))
         else:
             facts.append(("set by", f"a recipe file, --set {self.key}=VALUE"))
         lines = [

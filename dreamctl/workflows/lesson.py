@@ -140,14 +140,16 @@ def known_concept(context: Context, wish: Wish) -> Concept | None:
     """The concept that the line names, or that these pictures were taught as, where the registry has it."""
     path = wish.dataset.expanduser().absolute() if wish.dataset else default_folder(context)
     dataset = DatasetFolder(path) if is_dataset(path) else None
-    identifier = wish.identifier or (dataset.manifest().trigger if dataset else None) or wish.name
-    if identifier:
-        return context.registry.concept(identifier)
-    if dataset is None:
-        return None
+    identifier = wish.identifier or (dataset.manifest().trigger if dataset else None)
+    word = identifier or wish.name
+    named = context.registry.concept(word) if word else None
+    if identifier or named or dataset is None:
+        return named
     files = [picture.sha256 for picture in dataset.manifest().pictures]
     known = context.registry.taught_as(path, dataset.digests()[0], files)
-    return known if known and wish.category in (None, known.category) else None
+    if known is None or wish.category not in (None, known.category):
+        return None
+    return None if wish.name and known.name else known  # a name of its own makes it another
 
 
 def asked_category(context: Context, given: str | None, known: Concept | None) -> str:
