@@ -11,6 +11,7 @@ from dreamctl import recipes
 from dreamctl.context import Context
 from dreamctl.datasetfolder import DatasetFolder, is_dataset
 from dreamctl.domain.concept import CATEGORY_EXAMPLES, Concept, Kind
+from dreamctl.domain.dataset import Dataset
 from dreamctl.domain.identifiers import first_free
 from dreamctl.domain.recipe import Base, Recipe, parse_assignment
 from dreamctl.domain.run import Target, run_key
@@ -175,6 +176,19 @@ def check_trigger(dataset: DatasetFolder, identifier: str | None) -> None:
         )
 
 
+def _check_large_enough(dataset: DatasetFolder, manifest: Dataset, size: int, named: Path | None) -> None:
+    """Pictures are taught as squares: none may have a shorter side, as most in buckets of that size have."""
+    small = next((picture for picture in manifest.pictures if min(picture.width, picture.height) < size), None)
+    if small is None:
+        return
+    fit = " --fit crop" if manifest.fit == "bucket" else ""
+    raise InvalidInput(
+        f"{dataset.path / small.file} has {small.width}×{small.height} pixels, the recipe trains on {size}×{size}",
+        field="training.resolution",
+        hint=f"dreamctl prepare ORIGINALS --out {shlex.quote(str(named or dataset.path))} --size {size}{fit}",
+    )
+
+
 def _dataset(context: Context, wish: Wish, recipe: Recipe) -> DatasetFolder:
     """The prepared dataset, large enough, and not written for another identifier."""
     path = wish.dataset.expanduser().absolute() if wish.dataset else default_folder(context)
@@ -193,12 +207,7 @@ def _dataset(context: Context, wish: Wish, recipe: Recipe) -> DatasetFolder:
     manifest = dataset.manifest()
     if not manifest.pictures:
         raise InvalidInput(f"{dataset.path} holds no picture", field="DATASET", hint="prepare it again")
-    if manifest.size < size:
-        raise InvalidInput(
-            f"{dataset.path} is prepared at {manifest.size}×{manifest.size}, the recipe trains at {size}×{size}",
-            field="training.resolution",
-            hint=f"dreamctl prepare ORIGINALS --out {shlex.quote(str(wish.dataset or dataset.path))} --size {size}",
-        )
+    _check_large_enough(dataset, manifest, size, wish.dataset)
     check_trigger(dataset, wish.identifier)
     return dataset
 
