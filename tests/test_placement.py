@@ -30,11 +30,9 @@ def test_nothing_is_distorted_or_leaves_its_frame(
     box = where.box
     assert 0 <= box[0] < box[2] <= where.canvas[0] and 0 <= box[1] < box[3] <= where.canvas[1]
     assert (box[2] - box[0], box[3] - box[1]) == where.scaled
-    # One scale for both sides, but for the rounding to whole pixels, of source and output.
-    wide, high = where.scaled[0] / (right - left), where.scaled[1] / (bottom - top)
-    assert abs(wide / high - 1) <= 1.01 * (
-        max(1 / where.scaled[0], 1 / where.scaled[1]) + max(1 / (right - left), 1 / (bottom - top))
-    )
+    # One scale for both sides, but for the rounding to whole pixels, of source (half a pixel each) and output.
+    for length, taken in zip(where.scaled, (right - left, bottom - top), strict=True):
+        assert abs(length - taken * where.scale) <= 1 + where.scale
     assert upscale or where.scale <= 1.001
     if fit == "pad":
         assert where.crop == (0, 0, width, height) and where.canvas == (side, side)

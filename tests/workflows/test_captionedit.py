@@ -6,7 +6,7 @@ import json
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -134,6 +134,15 @@ def test_what_cannot_be_read_back(context: Context, dataset: DatasetFolder, edit
         edit_captions(context, None, terminal=False)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C as at a terminal: what a shell starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_in_the_editor_is_the_editors(context: Context, dataset: DatasetFolder, editor: Use) -> None:
     editor("import os, signal\nos.kill(os.getppid(), signal.SIGINT)\npath.write_text(text.replace('beach 1', 'lake'))")
     edit_captions(context, None, terminal=True)
