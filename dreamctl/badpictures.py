@@ -59,13 +59,19 @@ _OTHER_FILES: tuple[tuple[bytes, str, str], ...] = (
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 
 
+def needs_heif(data: bytes) -> bool:
+    """Whether these are a HEIC picture's bytes, which only an extra reads."""
+    return data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS
+
+
 def _what_else(data: bytes) -> tuple[str, str]:
     """Reason and advice for bytes that are no picture that we read."""
     if not data:
         return "is empty (0 bytes)", "copy it again from where it came from"
+    if needs_heif(data):
+        return "is a HEIC picture", 'pip install "dreamctl[heic]" reads it; or export it as JPEG'
     if data[4:8] == b"ftyp":
-        kind = "a HEIC picture, which is not supported" if data[8:12] in _HEIF_BRANDS else "a video"
-        return f"is {kind}", _TO_JPEG
+        return "is a video", _TO_JPEG
     head = data[:256].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     for beginning, reason, advice in _OTHER_FILES:
         if head.startswith(beginning.lower()):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from dreamctl import paths, plugins
-from dreamctl.credentials import hub_environment
+from dreamctl import credentials, paths, plugins
+from dreamctl.domain.captioning import CaptionOptions
 from dreamctl.errors import InvalidInput
 from dreamctl.reporter import Reporter
 from dreamctl.settings import Settings, load_settings
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dreamctl.captioners.base import Captioner
     from dreamctl.registry import Registry
     from dreamctl.storage.base import Storage
+    from dreamctl.trainers.base import Trainer
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,30 @@ class Context:
 
     def reach_hub(self) -> None:
         """Let the hub's library know where the hub is and who asks; to be called before anything loads it."""
-        os.environ.update(hub_environment(self.settings.hub_endpoint, self.project))
+        os.environ.update(credentials.hub_environment(self.settings.hub_endpoint, self.project))
 
     def backend(self, name: str | None = None) -> Backend:
         return cast("Backend", plugins.load("backends", name or self.settings.backend)(self.settings))
 
-    def captioner(self, name: str) -> Captioner:
-        return cast("Captioner", plugins.load("captioners", name)())
+    def captioner(self, name: str, options: CaptionOptions) -> Captioner:
+        """The captioner with what line and settings say.
+
+        Raises InvalidInput for an option that it does not take or a value that it cannot work with.
+        """
+        kind = plugins.load("captioners", name)
+        options.check(name, kind.takes)
+        settings = self.settings  # flags for these are settings too; a captioner without a use for them ignores them
+        token = credentials.token(kind.account, self.project) if kind.account else None
+        given = replace(options, device=settings.device, token=token)
+        if kind.account == "huggingface":
+            given = replace(given, endpoint=settings.hub_endpoint)
+        elif kind.account == "openai":
+            model = options.model or settings.caption_model
+            given = replace(given, endpoint=settings.caption_endpoint, model=model)
+        return cast("Captioner", kind(given))
+
+    def trainer(self, name: str) -> Trainer:
+        return cast("Trainer", plugins.load("trainers", name))
 
     def storage(self, url: str | None = None) -> Storage:
         """The storage that a URL such as file:///srv/datasets names; the setting `storage` where none is given."""

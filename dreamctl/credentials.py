@@ -53,6 +53,10 @@ PROVIDERS: Mapping[str, Provider] = {
             "replicate", ("REPLICATE_API_TOKEN",),
             "https://api.replicate.com", "REPLICATE_BASE_URL", "/v1/account", "https://replicate.com/account/api-tokens",
         ),
+        Provider(
+            "openai", ("OPENAI_API_KEY",),
+            "https://api.openai.com/v1", None, "/models", "https://platform.openai.com/api-keys",
+        ),
     )
 }  # fmt: skip
 
@@ -122,8 +126,8 @@ def checked_form(text: str) -> str:
 def check(provider: str, value: str, endpoint: str | None = None) -> str | None:
     """Ask the provider whether it takes the token; the account's name where it says one.
 
-    `endpoint` moves the request (the setting `hub_endpoint`). Raises CredentialsError when it is refused,
-    ProviderError when nobody could be asked.
+    `endpoint` moves the request (the settings `hub_endpoint`, `caption_endpoint`). Raises CredentialsError when it is
+    refused, ProviderError when nobody could be asked.
     """
     known = provider_named(provider)
     moved = os.environ.get(known.base_variable) if known.base_variable else None

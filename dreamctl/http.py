@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import urlsplit
 
 from dreamctl.errors import CredentialsError, DreamctlError, InvalidInput, NotFound, ProviderError
 
@@ -24,6 +25,10 @@ RETRIES = 4
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # a second POST could bill a second job
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5
+_PRIVATE = tuple(
+    ipaddress.ip_network(network)
+    for network in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7", "fe80::/10")
+)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 60.0
 
 log = logging.getLogger(__name__)
@@ -37,20 +42,21 @@ def request(
     json: Any = None,
     timeout: float = TIMEOUT,
     retries: int = RETRIES,
+    repeatable: bool = False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> httpx.Response:
     """The provider's answer (2xx). A token goes to the URL's own origin only, over https or to this computer.
 
-    Idempotent methods are tried again, with growing pauses or the server's Retry-After, when the connection fails or
-    the answer is 408, 429 or 5xx. Raises CredentialsError (401, 403), NotFound (404), ProviderError (all else),
-    InvalidInput for a URL that a token may not go to.
+    Idempotent methods, and what the caller calls `repeatable`, are tried again, with growing pauses or the server's
+    Retry-After, when the connection fails or the answer is 408, 429 or 5xx. Raises CredentialsError (401, 403),
+    NotFound (404), ProviderError (all else), InvalidInput for a URL that a token may not go to.
     """
     import httpx
 
     if token:
         remember_secret(token)
         _check_origin(url)
-    attempts = 1 + (retries if method.upper() in _IDEMPOTENT else 0)
+    attempts = 1 + (retries if repeatable or method.upper() in _IDEMPOTENT else 0)
     with httpx.Client(timeout=timeout, follow_redirects=False) as client:
         for attempt in range(attempts):
             last = attempt + 1 == attempts
@@ -59,16 +65,16 @@ def request(
             except httpx.HTTPError as error:
                 if last or not isinstance(error, httpx.TransportError):
                     raise _unreachable(url, error) from None  # the chain could show headers
-                pause = _backoff(attempt)
+                pause = backoff(attempt)
             except httpx.InvalidURL as error:
                 raise InvalidInput(f"{redact(url)} is not a URL: {redact(str(error))}") from None
             else:
                 if answer.is_success:
                     return answer
-                if last or not _passing(answer.status_code):
+                if last or not passing(answer.status_code):
                     _refuse(answer)
-                asked = _retry_after(answer)
-                pause = _backoff(attempt) if asked is None else asked
+                asked = retry_after(answer.headers.get("retry-after", ""))
+                pause = backoff(attempt) if asked is None else asked
             log.info("%s %s: trying again in %.1f s", method.upper(), redact(url), pause)
             sleep(pause)
     raise AssertionError("unreachable")
@@ -82,11 +88,22 @@ def loopback(host: str) -> bool:
         return False
 
 
-def _check_origin(url: str) -> None:
-    from urllib.parse import urlsplit
+def local_network(host: str) -> bool:
+    """Whether a host is this computer, or an address of a private network (RFC 1918, RFC 4193, link-local)."""
+    try:
+        return loopback(host) or any(ipaddress.ip_address(host) in network for network in _PRIVATE)
+    except ValueError:
+        return False
 
+
+def may_carry_token(url: str) -> bool:
+    """Whether a token may go to `url`: over https, or to this computer."""
     parts = urlsplit(url)
-    if parts.scheme != "https" and not (parts.scheme == "http" and loopback(parts.hostname or "")):
+    return parts.scheme == "https" or (parts.scheme == "http" and loopback(parts.hostname or ""))
+
+
+def _check_origin(url: str) -> None:
+    if not may_carry_token(url):
         raise InvalidInput(
             f"{redact(url)}: a token is sent over https only (http only to this computer)", hint="use an https:// URL"
         )
@@ -120,17 +137,19 @@ def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port
 
 
-def _passing(status: int) -> bool:
+def passing(status: int) -> bool:
+    """Whether a status may be another one soon."""
     return status in (408, 429) or status >= 500
 
 
-def _backoff(attempt: int) -> float:
+def backoff(attempt: int) -> float:
+    """Seconds to wait after the failed attempt number `attempt` (from 0): growing, and never the same for all."""
     return float(min(_FIRST_PAUSE * 2**attempt, _LONGEST_PAUSE) * random.uniform(0.75, 1.25))
 
 
-def _retry_after(answer: httpx.Response) -> float | None:
-    """Seconds that the server asks to wait for, at most a minute; it may say a number or a date."""
-    wanted = answer.headers.get("retry-after", "").strip()
+def retry_after(header: str) -> float | None:
+    """Seconds that a server asks to wait for by `Retry-After`, at most a minute; it may say a number or a date."""
+    wanted = header.strip()
     if wanted.isdigit():
         return min(float(wanted), _LONGEST_PAUSE)
     try:
@@ -161,7 +180,7 @@ def _refuse(answer: httpx.Response) -> NoReturn:
         )  # fmt: skip
     if status == 404:
         raise NotFound(f"{host}: {redact(answer.request.url.path)} is not there (404){ending}")
-    hint = "try again later" if _passing(status) else None
+    hint = "try again later" if passing(status) else None
     raise ProviderError(f"{host} answered {status} {answer.reason_phrase}".rstrip() + ending, hint=hint)
 
 
@@ -196,6 +215,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         r"signature|sig|token|access_token|api_key|apikey|key|secret|password)=)[^&\s'\"<>]+",
         r"((?:x-amz-security-token|x-amz-credential|x-amz-signature|x-goog-signature)['\"]?\s*[:=]\s*['\"]?)[^&\s'\",}<>]+",
         r"(['\"](?:token|access_token|api_?key|x-api-key|secret|access_?secret|password|hf_token)['\"]\s*:\s*b?['\"])[^'\"]+",
+        r"\b(sk-)(?=[\w-]*\d)[\w-]{16,}",
         r"\b((?:hf|r8|rpa)_)(?=[a-z_]*\d|\w{16})\w{4,}",
         r"\b(whsec_)[\w+/=-]{4,}",
     )

@@ -1,30 +1,30 @@
-"""Pictures: opened safely, their colours made right, fitted into a square. Pillow only; nothing is written here."""
+"""Pictures: opened safely, their colours made right. Pillow only; nothing is written here."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import ExifTags, Image, ImageColor
-from PIL.Image import Resampling, Transpose
+from PIL import ExifTags, Image
+from PIL.Image import Transpose
 
-from dreamctl.badpictures import SAVE_SMALLER, UnusablePicture, explaining
+from dreamctl.badpictures import SAVE_SMALLER, UnusablePicture, explaining, needs_heif
 from dreamctl.colours import eight_bit, srgb
-from dreamctl.errors import InvalidInput
 from dreamctl.files import os_hint, os_reason
+from dreamctl.placement import Size
 
 # MPO comes through JPEG. No format that starts a program (EPS runs Ghostscript) and none that nobody photographs in.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 MAX_PIXELS = 80_000_000
 MAX_BYTES = 1 << 30
-QUALITY = 95
-
 _SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "MPO": (".jpg", ".jpeg", ".mpo"), "PNG": (".png", ".apng"),
     "WEBP": (".webp",), "GIF": (".gif",), "BMP": (".bmp", ".dib"), "TIFF": (".tif", ".tiff"), "AVIF": (".avif",),
+    "HEIF": (".heic", ".heif", ".hif"),
 }  # fmt: skip
 _KNOWN_SUFFIXES = frozenset(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
 _TRANSPOSES = {
@@ -33,47 +33,23 @@ _TRANSPOSES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Rules:
-    """How pictures are fitted: `size` × `size` pixels; margins, and what shows through, in `background` (RGB)."""
-
-    size: int
-    background: tuple[int, int, int] = (255, 255, 255)
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A fitted picture as a JPEG file, its mask as a PNG file (L, white = subject) where something is to be masked.
-
-    `box` is where the source's pixels lie: left, top, right, bottom. `warnings` end the sentence "FILE: …".
-    """
-
-    jpeg: bytes
-    mask: bytes | None
-    box: tuple[int, int, int, int]
-    warnings: tuple[str, ...]
+# Turned so that width and height change places.
+SIDEWAYS = frozenset((Transpose.TRANSPOSE, Transpose.ROTATE_270, Transpose.TRANSVERSE, Transpose.ROTATE_90))
 
 
 @dataclass
-class _Decoded:
-    """Pixels as L, RGB, RGBA or CMYK, not yet turned, not yet sRGB."""
+class Decoded:
+    """Pixels as L, RGB, RGBA or CMYK, not yet turned, not yet sRGB; perhaps fewer than the stored `size` has."""
 
     image: Image.Image
     profile: bytes | None
     turn: Transpose | None
-    size: tuple[int, int]
+    size: Size
     warnings: list[str]
 
-
-def parse_colour(text: str) -> tuple[int, int, int]:
-    """`white`, `#ff8800` … as red, green and blue. Raises InvalidInput that names the value."""
-    try:
-        red, green, blue = ImageColor.getrgb(text)[:3]
-    except ValueError as error:
-        raise InvalidInput(
-            f"{text!r} is not a colour", field="--background", hint="for example white, black or '#808080'"
-        ) from error
-    return red, green, blue
+    @property
+    def upright_size(self) -> Size:
+        return (self.size[1], self.size[0]) if self.turn in SIDEWAYS else self.size
 
 
 def read_bytes(path: Path) -> bytes:
@@ -90,8 +66,8 @@ def read_picture(path: Path) -> Image.Image:
     """The picture as people see it: upright, sRGB, transparency on white. Raises UnusablePicture."""
     data = read_bytes(path)
     with explaining(data):
-        decoded = _decode(data, path.suffix)
-        colour, alpha = _upright(decoded, decoded.image)
+        decoded = decode(data, path.suffix)
+        colour, alpha = upright(decoded, decoded.image, decoded.warnings)
         if alpha is None:
             return colour
         canvas = Image.new("RGB", colour.size, (255, 255, 255))
@@ -99,46 +75,13 @@ def read_picture(path: Path) -> Image.Image:
         return canvas
 
 
-def fit(data: bytes, rules: Rules, suffix: str = "") -> Fitted:
-    """Scale the whole picture into the square, undistorted, with margins. No metadata is left.
+def decode(data: bytes, suffix: str, scale: Callable[[Size], float] = lambda _: 1.0) -> Decoded:
+    """Decode all pixels; JPEG is decoded at a half, quarter or eighth where that is no less than the wanted `scale`.
 
-    `suffix` is the file's, to warn where it lies. Raises UnusablePicture, whatever is wrong with `data`.
+    `scale` is asked with the stored size, and does not depend on which way up it is.
     """
-    with explaining(data):
-        decoded = _decode(data, suffix, at_least=2 * rules.size)
-        scale = rules.size / max(decoded.size)
-        if scale > 1:
-            decoded.warnings.append(f"is smaller than {rules.size}: enlarged {scale:.2f}×")
-        width, height = (max(1, round(side * scale)) for side in decoded.size)
-        small = decoded.image.resize((width, height), Resampling.LANCZOS)
-        colour, alpha = _upright(decoded, small)
-        return _framed(colour, alpha, rules, decoded.warnings)
-
-
-def _framed(colour: Image.Image, alpha: Image.Image | None, rules: Rules, notes: list[str]) -> Fitted:
-    side = rules.size
-    left, top = (side - colour.width) // 2, (side - colour.height) // 2
-    box = (left, top, left + colour.width, top + colour.height)
-    canvas = Image.new("RGB", (side, side), rules.background)
-    canvas.paste(colour, (left, top), alpha)
-    mask = None
-    if alpha or colour.size != canvas.size:
-        subject = Image.new("L", canvas.size, 0)
-        subject.paste(alpha or 255, box)
-        mask = _encoded(subject, "PNG")
-    return Fitted(_encoded(canvas, "JPEG", quality=QUALITY, subsampling=0), mask, box, tuple(notes))
-
-
-def _encoded(image: Image.Image, kind: str, **options: int) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def _decode(data: bytes, suffix: str, at_least: int | None = None) -> _Decoded:
-    """Decode all pixels; JPEG is decoded at a half, quarter or eighth where its longer side stays `at_least`."""
     notes: list[str] = []
-    image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
+    image: Image.Image = Image.open(io.BytesIO(data), formats=_formats(data))
     kind = image.format or ""
     lower = suffix.lower()
     if lower in _KNOWN_SUFFIXES and lower not in _SUFFIXES[kind]:
@@ -146,10 +89,8 @@ def _decode(data: bytes, suffix: str, at_least: int | None = None) -> _Decoded:
     if _has_more_frames(image):
         notes.append("holds more than one picture: only the first is taken")
     size = image.size
-    if kind in ("JPEG", "MPO") and at_least:
-        shrunk = at_least / max(size)
-        if shrunk < 1:
-            image.draft(None, (math.ceil(size[0] * shrunk), math.ceil(size[1] * shrunk)))
+    if kind in ("JPEG", "MPO") and (wanted := scale(size)) < 1:
+        image.draft(None, (math.ceil(size[0] * wanted), math.ceil(size[1] * wanted)))
     # A progressive JPEG keeps all coefficients in memory however small it is decoded.
     width, height = size if image.info.get("progressive") else image.size
     if width * height > MAX_PIXELS:
@@ -161,7 +102,19 @@ def _decode(data: bytes, suffix: str, at_least: int | None = None) -> _Decoded:
         size = image.size  # Pillow turns TIFF while loading
     profile = None if image.mode == "LAB" else image.info.get("icc_profile")
     turn = _turn(image, notes)
-    return _Decoded(eight_bit(image, notes), profile, turn, size, notes)
+    return Decoded(eight_bit(image, notes), profile, turn, size, notes)
+
+
+def _formats(data: bytes) -> tuple[str, ...]:
+    """What may be opened; HEIC too, where the extra that reads it is installed."""
+    if not needs_heif(data):
+        return FORMATS
+    with contextlib.suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+        return (*FORMATS, "HEIF")
+    return FORMATS
 
 
 def _has_more_frames(image: Image.Image) -> bool:
@@ -178,11 +131,11 @@ def _turn(image: Image.Image, notes: list[str]) -> Transpose | None:
         return None
 
 
-def _upright(decoded: _Decoded, image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+def upright(decoded: Decoded, image: Image.Image, notes: list[str]) -> tuple[Image.Image, Image.Image | None]:
     """Colour (RGB, sRGB) and alpha (L, or None where nothing is transparent) of `image`, turned upright."""
     alpha = image.getchannel("A") if image.mode == "RGBA" else None
-    colour = srgb(image.convert("RGB") if alpha else image, decoded.profile, decoded.warnings)
-    if decoded.turn is not None:  # after the resize: far fewer pixels to move
+    colour = srgb(image.convert("RGB") if alpha else image, decoded.profile, notes)
+    if decoded.turn is not None:
         colour = colour.transpose(decoded.turn)
         alpha = alpha.transpose(decoded.turn) if alpha else None
     return colour, alpha

@@ -1,6 +1,7 @@
 """The doors' lists of names: built-in parts and other people's go through the same look-up.
 
-A table of "module:Class" strings for ours; entry points (group `dreamctl.backends` and so on) for names not in it.
+A table of "module:Class" strings (of trainers "module:VALUE") for ours; entry points (group `dreamctl.backends` and so
+on) for names not in it.
 """
 
 from __future__ import annotations
@@ -15,11 +16,20 @@ BUILT_IN = {
     "families": {"sd15": "dreamctl.families.sd15:SD15"},
     "backends": {"local": "dreamctl.backends.local:LocalBackend"},
     "captioners": {
+        "florence2": "dreamctl.captioners.florence2:Florence2Captioner",
+        "openai": "dreamctl.captioners.openai:OpenAICaptioner",
+        "wd14": "dreamctl.captioners.wd14:Wd14Captioner",
         "builtin": "dreamctl.captioners.builtin:BuiltinCaptioner",
         "template": "dreamctl.captioners.template:TemplateCaptioner",
         "none": "dreamctl.captioners.none:NoCaptioner",
     },
     "storages": {"file": "dreamctl.storage.local:LocalStorage"},
+    "trainers": {
+        "sd-scripts": "dreamctl.trainers.sd_scripts:TRAINER",
+        "musubi": "dreamctl.trainers.musubi:TRAINER",
+        "ai-toolkit": "dreamctl.trainers.ai_toolkit:TRAINER",
+        "diffusers": "dreamctl.trainers.image_folder:TRAINER",
+    },
 }
 
 

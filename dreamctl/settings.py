@@ -20,7 +20,7 @@ from dreamctl import paths
 from dreamctl.domain.run import Target
 from dreamctl.errors import InvalidInput, did_you_mean
 from dreamctl.files import read_toml
-from dreamctl.http import loopback, redact
+from dreamctl.http import local_network, loopback, redact
 from dreamctl.profiles import Profile, chosen_profile, default_profile, read_dotenv
 from dreamctl.recipes import is_path
 
@@ -30,6 +30,7 @@ _NOT_SETTINGS = ("DREAMCTL_HOME", "DREAMCTL_PROFILE", "DREAMCTL_TEST_")
 # A cloned project is other people's text. What could send a token elsewhere or spend money is the user's alone.
 USER_ONLY: Mapping[str, str] = {
     "hub_endpoint": "it receives your hub token",
+    "caption_endpoint": "it receives your pictures, and a token where there is one",
     "max_cost": "it is your consent to spend money",
 }
 
@@ -41,6 +42,14 @@ def _safe_endpoint(value: str) -> str:
     if not url.hostname or not (url.scheme == "https" or (url.scheme == "http" and loopback(url.hostname))):
         raise ValueError("must be an https:// URL (http:// only for this computer), since it receives a token")
     return value.rstrip("/")
+
+
+def _captioning_endpoint(value: str) -> str:
+    """As above, but a model server of the private network is usually without https: it gets pictures and no token."""
+    url = urlsplit(value)
+    plain = url.scheme == "http" and not (url.username or url.password) and local_network(url.hostname or "")
+    safe = value.rstrip("/") if plain else _safe_endpoint(value)
+    return safe if url.path.strip("/") else f"{safe}/v1"
 
 
 def _storage_url(value: str) -> str:
@@ -64,6 +73,11 @@ class Settings(BaseSettings):
     recipe: str | None = Field(None, description="how to train: a recipe's name, or a recipe file")
     target: Target = Field(Target.private, description="which model `train` teaches and `generate` draws with")
     captioner: str | None = Field(None, description="who writes captions")
+    caption_endpoint: Annotated[str, AfterValidator(_captioning_endpoint)] | None = Field(
+        None,
+        description="URL of the OpenAI-compatible endpoint that captioner `openai` asks; without it OpenAI's own",
+    )
+    caption_model: str | None = Field(None, description="the model that `caption_endpoint` is asked for")
     storage: Annotated[str, AfterValidator(_storage_url)] | None = Field(
         None, description="the URL that `upload` writes to, such as file:///srv/datasets"
     )

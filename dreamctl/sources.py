@@ -1,31 +1,39 @@
-"""Which files lie in the folders and files that a line names, and what their outputs are called."""
+"""Which files lie in the folders and files that a line names, what travels with them, and what outputs are called."""
 
 from __future__ import annotations
 
 import os
+import re
 import stat
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
 
 from dreamctl.domain.dataset import Skipped
 from dreamctl.errors import InvalidInput, NotFound
 
 CAPTION_SUFFIXES = (".txt", ".caption")
 # What cameras, trainers and systems leave beside pictures: passed over without a word.
-_COMPANIONS = frozenset((*CAPTION_SUFFIXES, ".mov", ".aae", ".xmp", ".thm", ".json", ".jsonl", ".ini", ".db"))
+COMPANIONS = frozenset((*CAPTION_SUFFIXES, ".mov", ".aae", ".xmp", ".thm", ".json", ".jsonl", ".ini", ".db"))
 _PASSED_FOLDERS = frozenset(("__macosx", "@eadir"))
 _RESERVED = frozenset(("con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))))
+# kohya's folders: `10_luna` shows its pictures ten times. Years (`2024_sea`) and numbers (`01_sea`) are not meant.
+_REPEATS = re.compile(r"([1-9]\d{0,2})_.")
 _MAX_NAME_BYTES = 120  # leaves room below the 255 of file systems for suffixes and temporary names
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Source:
-    """A file that may be a picture. `name` is what people and the manifest call it: `original/1.jpg`."""
+    """A file that may be a picture. `name` is what people and the manifest call it: `original/1.jpg`.
+
+    `repeats`: how often a training shows it in an epoch. `text` is its caption where a list of URLs told one.
+    """
 
     path: Path
     name: str
+    repeats: int = 1
+    text: str = ""
 
     def caption(self) -> Path | None:
         """The caption file beside it, if there is one."""
@@ -35,17 +43,29 @@ class Source:
                 return file
         return None
 
+    def caption_text(self) -> str:
+        """The caption that travels with it; "" where there is none. Raises InvalidInput that names a bad file."""
+        beside = None if self.text else self.caption()
+        if beside is None:
+            return self.text
+        try:
+            return beside.read_text(encoding="utf-8-sig").strip()
+        except (UnicodeDecodeError, OSError):
+            raise InvalidInput(f"{beside} cannot be read as UTF-8 text", hint="save it as UTF-8") from None
+
 
 @dataclass(frozen=True)
 class Found:
     """All files of some sources, in an order that is the same on every file system.
 
-    `roots` are the names of the folders that were searched, and "" where single files were named.
+    `roots` are the names of the folders and archives that were searched, the hosts that were asked, and "" where single
+    files were named. `warnings` are whole sentences.
     """
 
     sources: tuple[Source, ...]
     skipped: tuple[Skipped, ...]
     roots: frozenset[str]
+    warnings: tuple[str, ...] = ()
 
 
 def find(places: Sequence[Path], leave_out: Path, recursive: bool = False) -> Found:
@@ -71,20 +91,20 @@ def find(places: Sequence[Path], leave_out: Path, recursive: bool = False) -> Fo
             name = printable(path.relative_to(root.parent).as_posix())
             reason = _unfit(path, root)
             if reason is None:
-                found.setdefault(path, Source(path, name))
+                found.setdefault(path, Source(path, name, repeats_of(path.parent.name if root.is_dir() else "")))
             else:
                 skipped.append(Skipped(source=name, reason=reason, advice="put the picture itself there"))
-    return Found(_ordered(found.values()), tuple(skipped), frozenset(roots))
+    return Found(ordered(found.values()), tuple(skipped), frozenset(roots))
 
 
-def _ordered(sources: Iterable[Source]) -> tuple[Source, ...]:
+def ordered(sources: Iterable[Source]) -> tuple[Source, ...]:
     """In the order of their names, each of which is made unique: two folders `a/x` and `b/x` may both be named."""
     result: dict[str, Source] = {}
     for source in sorted(sources, key=lambda item: (_key(item.name), item.name, os.fsencode(item.path))):
         name, number = source.name, 2
         while name in result:
             name, number = f"{source.name} ({number})", number + 1
-        result[name] = Source(source.path, name)
+        result[name] = replace(source, name=name)
     return tuple(result.values())
 
 
@@ -94,13 +114,29 @@ def _entries(folder: Path, recursive: bool, output: Path) -> Iterator[Path]:
         listed = sorted(entries, key=lambda entry: entry.name)
     for entry in listed:
         path = Path(entry.path)
-        if entry.name.startswith(".") or path == output or entry.name.lower() in _PASSED_FOLDERS:
+        if path == output or _hidden(entry.name):
             continue
         if entry.is_dir(follow_symlinks=False):
             if recursive:
                 yield from _entries(path, recursive, output)
-        elif path.suffix.lower() not in _COMPANIONS and not path.is_dir():
+        elif path.suffix.lower() not in COMPANIONS and not path.is_dir():
             yield path
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _PASSED_FOLDERS
+
+
+def passed_over(path: PurePath) -> bool:
+    """Whether a path inside an archive is left out without a word: neither a picture nor a caption."""
+    suffix = path.suffix.lower()
+    return any(map(_hidden, path.parts)) or (suffix in COMPANIONS and suffix not in CAPTION_SUFFIXES)
+
+
+def repeats_of(folder: str) -> int:
+    """The repeats that a folder's name asks for (kohya's `10_luna`), else 1."""
+    named = _REPEATS.match(folder)
+    return int(named[1]) if named else 1
 
 
 def _unfit(path: Path, root: Path) -> str | None:

@@ -37,9 +37,9 @@ class Stage:
 
     # making: may happen in many processes, and what is made stays for the next run when this one is killed
 
-    def put(self, picture: Picture, jpeg: bytes, mask: bytes | None, rules: str) -> None:
+    def put(self, picture: Picture, data: bytes, mask: bytes | None, rules: str) -> None:
         """Keep a made picture; `rules` says by what rules. The record comes last: with it, the files are whole."""
-        write_bytes(self.path / picture.file, jpeg)
+        write_bytes(self.path / picture.file, data)
         if mask and picture.mask:
             write_bytes(self.path / picture.mask, mask)
         write_json(self._record(picture.file), {"rules": rules, "picture": picture.plain()})

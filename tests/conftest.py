@@ -20,7 +20,9 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in [key for key in os.environ if key.startswith("DREAMCTL_") and not key.startswith("DREAMCTL_TEST_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.fail.Keyring")
-    for name in ("HF_ENDPOINT", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "RUNPOD_API_KEY", "REPLICATE_API_TOKEN"):
+    for name in (
+        "HF_ENDPOINT", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "RUNPOD_API_KEY", "REPLICATE_API_TOKEN", "OPENAI_API_KEY",
+    ):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
     project = tmp_path / "project"
     project.mkdir()

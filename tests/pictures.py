@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import random
 from typing import Any
 
 from PIL import Image
 from PIL.Image import Transpose
 
-from dreamctl.images import Fitted, Rules, fit
+from dreamctl.fitting import Fitted, Rules, fit
 
 Colour = tuple[int, int, int]
 RED, GREEN, BLUE, WHITE, BLACK = (254, 0, 0), (0, 128, 0), (0, 0, 254), (255, 255, 255), (0, 0, 0)
@@ -38,7 +39,7 @@ def packed(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def opened(fitted: Fitted) -> Image.Image:
-    image = Image.open(io.BytesIO(fitted.jpeg))
+    image = Image.open(io.BytesIO(fitted.data))
     image.load()
     return image
 
@@ -75,3 +76,11 @@ def hidden(mode: str) -> Image.Image:
         palette.info["transparency"] = 0
         return palette
     return image.convert(mode)
+
+
+def patchwork(seed: int, size: tuple[int, int] = (320, 240)) -> Image.Image:
+    """Soft patches of grey, different for each seed."""
+    rng = random.Random(seed)
+    image = Image.new("L", (9, 9))
+    image.putdata([rng.randrange(256) for _ in range(81)])
+    return image.resize(size, Image.Resampling.BICUBIC).convert("RGB")

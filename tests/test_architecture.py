@@ -19,17 +19,20 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     KERNEL: {"errors", "domain"},
     "state": {"errors", KERNEL, "domain"},  # settings, credentials, registry: what is remembered about this user
-    "context": {"errors", KERNEL, "domain", "state", "backends.base", "captioners.base", "storage.base"},
+    "context": {
+        "errors", KERNEL, "domain", "state", "backends.base", "captioners.base", "storage.base", "trainers.base",
+    },
     "families": {"errors", KERNEL, "domain", "builtin"},
     "generation": {"errors", KERNEL, "domain", "families"},
     "training": {"errors", KERNEL, "domain", "families", "generation"},
     "backends": {"errors", KERNEL, "domain", "state"},
     "storage": {"errors", KERNEL, "domain"},
     "captioners": {"errors", KERNEL, "domain", "builtin"},
+    "trainers": {"errors", KERNEL, "domain"},
     "builtin": {"errors", KERNEL},
     "workflows": {
         "errors", KERNEL, "domain", "state", "context", "families", "generation", "builtin",
-        "backends.base", "captioners.base", "storage.base",
+        "backends.base", "captioners.base", "storage.base", "trainers.base",
     },
     "cli": {"errors", KERNEL, "domain", "context", "workflows"},
     "__main__": {"cli"},
@@ -43,12 +46,13 @@ PACKAGES = {
     "backends",
     "storage",
     "captioners",
+    "trainers",
     "builtin",
     "workflows",
     "cli",
 }
 
-HEAVY = {"torch", "diffusers", "transformers", "accelerate", "peft", "numpy", "huggingface_hub"}
+HEAVY = {"torch", "diffusers", "transformers", "accelerate", "peft", "numpy", "huggingface_hub", "onnxruntime"}
 HEAVY_AT_TOP = ("training/", "generation/pipeline.py", "builtin/training/", "builtin/gates.py")
 NUMPY_AT_TOP = ("builtin/",)  # the world is drawn with numpy
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import random
+import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from dreamctl.badpictures import UnusablePicture
-from dreamctl.images import fit, read_bytes
+from dreamctl.fitting import fit
+from dreamctl.images import read_bytes
 from tests.pictures import (
+    BLUE,
+    GREEN,
+    RED,
     RULES,
+    near,
     opened,
     packed,
+    pixel,
     quarters,
 )
 
@@ -45,7 +53,6 @@ def test_truncated_jpeg_and_png_are_called_so() -> None:
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
         (b"%PDF-1.7 ...", "PDF"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
         (b"\0\0\0\x18ftypmp42\0\0\0\0", "video"),
         (b"PK\x03\x04....", "zip"),
         (b"hello", "not a picture"),
@@ -85,3 +92,19 @@ def test_random_damage_ends_in_a_picture_or_in_one_reason() -> None:
 def test_unreadable_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UnusablePicture, match="no such file"):
         read_bytes(tmp_path / "gone.jpg")
+
+
+def test_heic_without_the_extra_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(UnusablePicture, match="is a HEIC picture") as raised:
+        fit(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", RULES)
+    assert 'pip install "dreamctl[heic]"' in str(raised.value.hint)
+
+
+def test_heic_is_read_with_the_extra() -> None:
+    heif = pytest.importorskip("pillow_heif")
+    buffer = io.BytesIO()
+    heif.from_pillow(quarters(128, 128)).save(buffer, quality=95)
+    image = opened(fit(buffer.getvalue(), RULES, ".heic"))
+    for x, y, wanted in ((16, 16, RED), (48, 16, GREEN), (16, 48, BLUE)):
+        assert near(pixel(image, x, y), wanted, 12)

@@ -8,7 +8,7 @@ import zlib
 import pytest
 from PIL import Image, ImageCms
 
-from dreamctl.images import Rules, fit
+from dreamctl.fitting import Rules, fit
 from tests.pictures import (
     BLACK,
     BLUE,

@@ -10,7 +10,8 @@ from PIL import ExifTags, Image, ImageOps
 from PIL.Image import Transpose
 
 from dreamctl.errors import InvalidInput
-from dreamctl.images import Rules, fit, parse_colour, read_picture
+from dreamctl.fitting import Rules, fit, parse_colour
+from dreamctl.images import read_picture
 from tests.pictures import (
     BLUE,
     GREEN,
@@ -63,10 +64,14 @@ def test_a_square_opaque_picture_needs_no_mask() -> None:
     assert fit(packed(quarters(128, 128).convert("RGBA"), "PNG"), RULES).mask is None
 
 
-def test_a_small_picture_is_enlarged_with_a_warning() -> None:
-    fitted = fit(packed(quarters(32, 32), "PNG"), RULES)
-    assert fitted.box == (0, 0, 64, 64)
-    assert fitted.warnings == ("is smaller than 64: enlarged 2.00×",)
+def test_a_small_picture_is_enlarged_only_on_request() -> None:
+    small = packed(quarters(32, 24), "PNG")
+    fitted = fit(small, RULES)
+    assert fitted.box == (16, 20, 48, 44) and mask_of(fitted).getbbox() == fitted.box
+    assert fitted.warnings == ("has 32×24 pixels, less than 64: wide margins (--upscale enlarges it)",)
+    larger = fit(small, Rules(64, upscale=True))
+    assert larger.box == (0, 8, 64, 56)
+    assert "has 32×24 pixels: enlarged 2.00×" in larger.warnings
 
 
 def test_an_extreme_shape_keeps_at_least_one_pixel() -> None:
@@ -81,7 +86,7 @@ def test_metadata_is_gone() -> None:
     assert b"Secret" in data
     fitted = fit(data, RULES)
     assert set(opened(fitted).info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
-    assert b"Secret" not in fitted.jpeg and b"at home" not in fitted.jpeg
+    assert b"Secret" not in fitted.data and b"at home" not in fitted.data
 
 
 def test_jpeg_keeps_full_colour_resolution() -> None:

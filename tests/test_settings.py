@@ -154,6 +154,9 @@ def test_an_unknown_variable_in_dotenv_names_the_file(user: Path) -> None:
         ("hub_endpoint", "http://mirror.example"),
         ("hub_endpoint", "https://me:secretword@mirror.example"),
         ("hub_endpoint", "mirror.example"),
+        ("caption_endpoint", "http://models.example/v1"),
+        ("caption_endpoint", "http://8.8.8.8/v1"),
+        ("caption_endpoint", "http://me:secretword@192.168.1.5/v1"),
     ],
 )
 def test_a_wrong_value_names_variable_key_and_way_out(
@@ -192,14 +195,27 @@ def test_hub_endpoint_may_be_this_computer_without_https(user: Path, monkeypatch
     assert load_settings(user).hub_endpoint == "http://127.0.0.1:8080"
 
 
+@pytest.mark.parametrize(
+    ("value", "meant"),
+    [
+        ("http://localhost:11434", "http://localhost:11434/v1"),
+        ("http://192.168.1.5:1234/v1/", "http://192.168.1.5:1234/v1"),
+        ("https://models.example/openai/v1", "https://models.example/openai/v1"),
+    ],
+)
+def test_caption_endpoint_may_be_of_the_private_network_without_https(user: Path, value: str, meant: str) -> None:
+    assert load_settings(user, flags={"caption_endpoint": value}).caption_endpoint == meant
+
+
 # what a project may not say
 
 
 @pytest.mark.parametrize(
-    ("file", "key"), list(itertools.product(("dreamctl.toml", ".env"), ("hub_endpoint", "max_cost")))
+    ("file", "key"),
+    list(itertools.product(("dreamctl.toml", ".env"), ("hub_endpoint", "caption_endpoint", "max_cost"))),
 )
 def test_a_project_may_not_send_tokens_elsewhere_nor_spend(user: Path, file: str, key: str) -> None:
-    value = {"hub_endpoint": "https://evil.example", "max_cost": "5"}[key]
+    value = "5" if key == "max_cost" else "https://evil.example"
     line = f"{key} = {value!r}\n" if file == "dreamctl.toml" else f"DREAMCTL_{key.upper()}={value}\n"
     (user / file).write_text(line)
     with pytest.raises(InvalidInput, match=rf"'{key}' may not be set by a project, since .* config set {key} VALUE"):

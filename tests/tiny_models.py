@@ -87,7 +87,7 @@ def _tokenizer(folder: Path) -> Any:
     """CLIP's tokenizer with the bytes as its words: any string can be encoded."""
     from transformers import CLIPTokenizer
 
-    alphabet = _byte_alphabet()
+    alphabet = byte_alphabet()
     words = [*alphabet, *(letter + "</w>" for letter in alphabet), "<|startoftext|>", "<|endoftext|>"]
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary, merges = folder / "vocab.json", folder / "merges.txt"
@@ -99,7 +99,7 @@ def _tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def _byte_alphabet() -> list[str]:
+def byte_alphabet() -> list[str]:
     """The 256 printable characters by which byte-level BPE (GPT-2's) writes bytes."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     hidden = [byte for byte in range(256) if byte not in printable]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 
+from dreamctl.captioners.ahead import batches
+from dreamctl.domain.captioning import CaptionOptions
 from dreamctl.errors import DreamctlError
 from dreamctl.images import read_picture
 
@@ -18,6 +19,12 @@ class BuiltinCaptioner:
     """Names the scene only: what the subject looks like is what a training is to learn."""
 
     name = "builtin"
+    takes = ()
+    account = None
+    bill = None
+
+    def __init__(self, options: CaptionOptions) -> None:
+        pass
 
     def caption(self, pictures: Sequence[Path]) -> Iterator[str]:
         """A phrase such as "on a beach" for each picture, "" where the reader is not sure.
@@ -34,8 +41,7 @@ class BuiltinCaptioner:
                 f"the built-in captioner needs the package {error.name!r}",
                 hint='install it: pip install "dreamctl[local]"; or choose --captioner template',
             ) from error
-        rest = iter(pictures)
-        while batch := list(islice(rest, _BATCH)):
+        for batch in batches(pictures, _BATCH):
             for reading in reader.read([read_picture(path) for path in batch]):
                 scene = reading.scene
                 yield scene_phrase(scene.value) if scene.confidence >= _SURE else ""

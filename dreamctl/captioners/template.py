@@ -4,32 +4,41 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from dreamctl.domain.captioning import CaptionOptions
 from dreamctl.errors import InvalidInput
+
+TEMPLATE = "{words}"
 
 # What cameras and phones begin a file's name with; it says nothing about the picture.
 _CAMERA_WORDS = frozenset(("img", "dsc", "dscf", "dscn", "pxl", "mvimg", "photo", "image", "picture", "screenshot"))
 
 
-@dataclass(frozen=True)
 class TemplateCaptioner:
-    """Fills `template` for each picture: {stem} as it is, {words} its words without numbers, {folder}."""
+    """Fills a template for each picture: {stem} as it is, {words} its words without numbers, {folder}."""
 
-    template: str = "{words}"
-    name: str = "template"
+    name = "template"
+    takes = ("template",)
+    account = None
+    bill = None
+
+    def __init__(self, options: CaptionOptions) -> None:
+        self._template = options.template or TEMPLATE
+        self._filled(Path("picture.jpg"))
 
     def caption(self, pictures: Sequence[Path]) -> Iterator[str]:
-        """One caption for each picture. Raises InvalidInput for a field that does not exist."""
-        for picture in pictures:
-            fields = {"stem": picture.stem, "words": words(picture.stem), "folder": picture.absolute().parent.name}
-            try:
-                yield self.template.format_map(fields).strip()
-            except (KeyError, ValueError, IndexError, AttributeError) as error:
-                raise InvalidInput(
-                    f"template {self.template!r}: {error}", field="template", hint="fields: {stem} {words} {folder}"
-                ) from error
+        """One caption for each picture."""
+        return map(self._filled, pictures)
+
+    def _filled(self, picture: Path) -> str:
+        fields = {"stem": picture.stem, "words": words(picture.stem), "folder": picture.absolute().parent.name}
+        try:
+            return self._template.format_map(fields).strip()
+        except (KeyError, ValueError, IndexError, AttributeError) as error:
+            raise InvalidInput(
+                f"template {self._template!r}: {error}", field="--template", hint="fields: {stem} {words} {folder}"
+            ) from error
 
 
 def words(stem: str) -> str:

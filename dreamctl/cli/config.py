@@ -1,4 +1,4 @@
-"""`dreamctl config`: the group of commands about settings."""
+"""`dreamctl config`: the group of commands about settings and about files that say how to train."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from dreamctl.cli.command import Session, command
+from dreamctl.cli.dataset import dataset
 from dreamctl.cli.output import Table
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(no_args_is_help=True, help="Show, change and check settings.")
+    group = typer.Typer(no_args_is_help=True, help="Show, change and check settings; describe datasets.")
     app.add_typer(group, name="config")
     for name, function in (
         ("init", init),
@@ -22,6 +23,7 @@ def register(app: typer.Typer) -> None:
         ("path", path),
         ("explain", explain),
         ("validate", validate),
+        ("dataset", dataset),
     ):
         command(group, name)(function)
 
@@ -116,10 +118,13 @@ def explain(
 def validate(
     session: Session,
     files: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FILE]...", help="Recipes, profiles or settings files.")
+        list[Path] | None, typer.Argument(metavar="[FILE]...", help="Recipes, settings files, trainers' files.")
     ] = None,
 ) -> int:
-    """Check recipes and settings files, every problem at once; without FILE the settings files in use."""
+    """Check recipes, settings files and descriptions that other trainers read, every problem at once.
+
+    Without FILE the settings files in use.
+    """
     from dreamctl import paths
     from dreamctl.errors import InvalidInput
     from dreamctl.workflows.validate import validate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,23 +21,37 @@ def register(app: typer.Typer) -> None:
 
 def prepare(
     session: Session,
-    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE", help="Folders of pictures, or pictures.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE", help="Folders, pictures, zip archives, URLs, .txt or .csv lists of URLs."),
+    ],
     out: Annotated[Path | None, typer.Option(help="Dataset folder; the project's, processed, when not given.")] = None,
     size: Annotated[int | None, typer.Option(help="Side in pixels; the recipe's resolution, else 512.")] = None,
+    fit: Annotated[str, typer.Option(help="pad: whole, with margins; crop: a square; bucket: a near shape.")] = "pad",
+    focus: Annotated[str, typer.Option(help="What a crop keeps in its middle: centre, or detail.")] = "centre",
     background: Annotated[str, typer.Option(help="Colour of margins and behind transparency.")] = "white",
+    upscale: Annotated[bool, typer.Option("--upscale", help="Enlarge small pictures; else they stay small.")] = False,
+    step: Annotated[int, typer.Option("--bucket-step", help="Buckets' sides are multiples of it.")] = 64,
+    format_: Annotated[str, typer.Option("--format", help="jpeg, png or webp.")] = "jpeg",
+    quality: Annotated[int, typer.Option(help="Of JPEG and WebP, 1 to 100.")] = 95,
     recursive: Annotated[bool, typer.Option("--recursive", help="Look into folders inside folders.")] = False,
     zip_: Annotated[bool, typer.Option("--zip", help="Write an archive beside the dataset folder.")] = False,
+    sheet: Annotated[bool, typer.Option("--sheet/--no-sheet", help="Draw a contact sheet beside the folder.")] = True,
     strict: Annotated[bool, typer.Option("--strict", help="Change nothing when any file is bad; exit 1.")] = False,
+    allow_private: Annotated[
+        bool, typer.Option("--allow-private", help="URLs may name this network's addresses and any port.")
+    ] = False,
 ) -> None:
     """Make a dataset from a heap of pictures.
 
-    They become square with margins, undistorted, upright, sRGB, without metadata.
+    They become square or of a near shape, undistorted, upright, sRGB, without metadata.
 
     Run again, it does only what changed, and removes pictures whose source is gone.
     """
-    from dreamctl.workflows.prepare import prepare
+    from dreamctl.workflows.prepare import Shape, prepare
 
-    report = prepare(session.context(), sources, out, size, background, recursive, zip_, strict)
+    shape = Shape(size, background, fit, focus, upscale, step, format_, quality)
+    report = prepare(session.context(), sources, shape, out, recursive, zip_, sheet, strict, allow_private)
     session.output.emit(_data(report), _text(report), [str(report.dataset)])
 
 
@@ -50,8 +65,10 @@ def _data(report: PrepareReport) -> dict[str, Any]:
         "removed": list(report.removed),
         "pictures": [picture.plain() for picture in report.pictures],
         "skipped": [item.plain() for item in report.skipped],
+        "urls": [asdict(outcome) for outcome in report.urls],
         "warnings": list(report.warnings),
         "zip": str(report.zip) if report.zip else None,
+        "contact_sheet": str(report.sheet) if report.sheet else None,
         "next": report.next,
     }
 
@@ -60,7 +77,8 @@ def _text(report: PrepareReport) -> list[str | Table]:
     made = set(report.made)
     rows = [(picture.file, picture.source, "made" if picture.file in made else "kept") for picture in report.pictures]
     rows += [(file, "", "removed") for file in report.removed]
-    side = report.size
+    shapes = sorted({(picture.width, picture.height) for picture in report.pictures})
+    shape = f"of {shapes[0][0]}×{shapes[0][1]}" if len(shapes) == 1 else f"in {len(shapes)} shapes"
     done = ", ".join(
         f"{count} {word}"
         for count, word in (
@@ -73,8 +91,13 @@ def _text(report: PrepareReport) -> list[str | Table]:
     )
     lines: list[str | Table] = [
         Table(("picture", "source", ""), rows),
-        f"{report.dataset}: {len(report.pictures)} pictures of {side}×{side} ({done})",
+        f"{report.dataset}: {len(report.pictures)} pictures {shape} ({done})",
     ]
+    if report.sheet:
+        lines.append(f"look at it: {report.sheet}")
+    if report.urls:
+        used = sum(outcome.file is not None for outcome in report.urls)
+        lines.append(f"URLs: {used} of {len(report.urls)} became pictures")
     if report.zip:
         lines.append(f"archive: {report.zip}")
     return [*lines, f"next: {report.next}"]

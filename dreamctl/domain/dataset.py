@@ -3,23 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
 
 from dreamctl.domain.base import Noun, Stored, digest
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
-class Picture(Noun):
-    """One output picture: names, never paths; `box` is where the source's pixels lie (left, top, right, bottom)."""
+def _inside(name: str) -> str:
+    parts = name.split("/")
+    if any(part in ("", ".", "..") for part in parts) or "\\" in name or ":" in parts[0] or not name.isprintable():
+        raise ValueError("must be the name of a file inside the dataset")
+    return name
 
-    file: str
+
+# A dataset may come from anybody: what its manifest names is read, and removed when it is made again.
+FileName = Annotated[str, AfterValidator(_inside)]
+
+
+class Picture(Noun):
+    """One output picture: names, never paths.
+
+    `box` is where the source's pixels lie in it, `crop` the part of the upright source that they show where that is
+    not the whole, both left, top, right, bottom; `fingerprint` is alike where pictures look alike; `repeats`: how
+    often an epoch shows it.
+    """
+
+    file: FileName
     sha256: str
     width: int
     height: int
     source: str
     source_sha256: str
     box: tuple[int, int, int, int] | None = None
-    mask: str | None = None
+    crop: tuple[int, int, int, int] | None = None
+    fingerprint: str | None = None
+    mask: FileName | None = None
+    repeats: int = Field(1, ge=1)
     warnings: tuple[str, ...] = ()
 
 
@@ -32,12 +54,16 @@ class Skipped(Noun):
 
 
 class Dataset(Stored):
-    """What `prepare` made. `trigger` is the word that `caption --trigger` wrote into the captions, if any."""
+    """What `prepare` made, and by which rules. `trigger`: the word that `caption --trigger` wrote into the captions."""
 
     size: int
-    fit: str = "pad"
     background: str = "#ffffff"
+    fit: str = "pad"
+    focus: str = "centre"
+    upscale: bool = False
+    step: int = 64
     format: str = "jpeg"
+    quality: int = 95
     pictures: tuple[Picture, ...]
     skipped: tuple[Skipped, ...] = ()
     trigger: str | None = None

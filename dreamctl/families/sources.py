@@ -1,26 +1,26 @@
 """Where a base model comes from: the box, a diffusers folder or the hub; pinned, digested, its family recognised.
 
-Works without torch. Hub errors are translated here, once.
+Works without torch.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from dreamctl import paths
+from dreamctl import hub, paths
 from dreamctl.builtin import MODEL_DIR
 from dreamctl.domain.base import digest
 from dreamctl.domain.recipe import Base
-from dreamctl.errors import CredentialsError, DreamctlError, InvalidInput, NotFound, ProviderError
+from dreamctl.errors import DreamctlError, InvalidInput, NotFound, ProviderError
 from dreamctl.families.base import Family, ResolvedBase, family_names, load_family
-from dreamctl.files import locked, os_hint, os_reason, read_json, sha256_file, write_json
+from dreamctl.files import locked, read_json, sha256_file, write_json
 
 INDEX = "model_index.json"
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -30,7 +30,7 @@ def resolve_base(base: Base) -> ResolvedBase:
     Raises NotFound, InvalidInput (not a diffusers model, or another one), CredentialsError, ProviderError.
     """
     folder = MODEL_DIR if base.source == "builtin" else _place(base)
-    here = base.source == "builtin" or folder.exists() or not _HUB_ID.fullmatch(base.source)
+    here = base.source == "builtin" or folder.exists() or not hub.HUB_ID.fullmatch(base.source)
     resolved = _resolve_folder(base, folder) if here else _resolve_hub(base)
     if base.digest and base.digest != resolved.digest:
         raise InvalidInput(
@@ -76,7 +76,7 @@ def _known_places() -> dict[str, str]:
 
 def on_hub(source: str) -> bool:
     """Whether a base of that name is asked for at the hub, and not found here."""
-    return source != "builtin" and not Path(source).expanduser().exists() and bool(_HUB_ID.fullmatch(source))
+    return source != "builtin" and not Path(source).expanduser().exists() and bool(hub.HUB_ID.fullmatch(source))
 
 
 def fetch(resolved: ResolvedBase) -> Path:
@@ -198,48 +198,12 @@ def _hub_file(base: Base, name: str) -> Path:
         return Path(hf_hub_download(base.source, name, revision=base.revision))
 
 
-@contextlib.contextmanager
-def hub_errors(base: Base) -> Iterator[None]:
-    """Translate the hub's errors: gated, missing, unreachable."""
-    try:
-        from huggingface_hub import errors
-    except ImportError as error:
-        raise InvalidInput(
-            f"{base.source} is a hub id, and huggingface_hub is not installed",
-            field="base.source",
-            hint="pip install 'dreamctl[local]'",
-        ) from error
-    try:
-        yield
-    except errors.GatedRepoError as error:
-        raise CredentialsError(
-            f"{base.source} is gated: its licence must be accepted",
-            field="base.source",
-            hint=f"accept it at https://huggingface.co/{base.source}, then `dreamctl auth login huggingface`",
-        ) from error
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError) as error:
-        if isinstance(error, errors.LocalEntryNotFoundError):
-            raise _unreachable(base, error) from error
-        at = f" at {base.revision}" if base.revision else ""
-        raise NotFound(
-            f"{base.source}{at} is not a diffusers model on the hub, or is private",
-            field="base.source",
-            hint="check the name; for a private one, `dreamctl auth login huggingface`",
-        ) from error
-    except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, OSError) as error:
-        if isinstance(error, OSError) and (hint := os_hint(error)):  # a full disk is not the network's fault
-            where = error.filename or base.source
-            raise DreamctlError(f"{where}: {os_reason(error)}", hint=hint) from error
-        raise _unreachable(base, error) from error
-    except Exception as error:
-        if type(error).__module__.split(".")[0] not in ("httpx", "httpx2", "httpcore", "requests", "urllib3"):
-            raise
-        raise _unreachable(base, error) from error
-
-
-def _unreachable(base: Base, error: Exception) -> ProviderError:
-    return ProviderError(
-        f"{base.source} is not in the local cache and the hub did not give it: {str(error).splitlines()[0]}",
+def hub_errors(base: Base) -> AbstractContextManager[None]:
+    """Translate the hub's errors about a base model: gated, missing, unreachable."""
+    return hub.hub_errors(
+        base.source,
+        base.revision,
         field="base.source",
         hint="check the network, or pass a diffusers folder with --base-model",
+        what="a diffusers model",
     )

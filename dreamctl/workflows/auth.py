@@ -76,4 +76,5 @@ def logout(provider: str, project: Path) -> LoggedOut:
 
 
 def _endpoint(provider: str, project: Path, profile: str | None) -> str | None:
-    return load_settings(project, profile).hub_endpoint if provider == "huggingface" else None
+    settings = load_settings(project, profile)
+    return {"huggingface": settings.hub_endpoint, "openai": settings.caption_endpoint}.get(provider)

@@ -85,7 +85,10 @@ def init_project(folder: Path) -> Path:
         "# A person's own (accounts, money) belong to a profile: `dreamctl config set KEY VALUE`.",
         "",
     ]
-    examples = {"base_model": "builtin", "captioner": "builtin", "device": "cuda", "storage": "file:///srv/datasets"}
+    examples = {
+        "base_model": "builtin", "captioner": "builtin", "caption_model": "qwen2.5vl", "device": "cuda",
+        "storage": "file:///srv/datasets",
+    }  # fmt: skip
     for knob in knobs():
         if knob.belongs_to == "setting" and knob.key not in USER_ONLY:
             value = knob.default if knob.default is not None else examples.get(knob.key, "sd15")

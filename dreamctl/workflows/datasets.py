@@ -21,9 +21,22 @@ def default_folder(context: Context) -> Path:
     return (context.project / context.settings.dataset).absolute()
 
 
+def folder_at(path: Path, field: str) -> Path:
+    """A folder that the line names, from the root and without `..`: its name becomes that of archives.
+
+    Raises InvalidInput for a root, which has no name.
+    """
+    path = path.expanduser().absolute()
+    if ".." in path.parts:
+        path = path.resolve()
+    if not path.name:
+        raise InvalidInput(f"{path} cannot be a dataset folder", field=field, hint="name a folder inside it")
+    return path
+
+
 def chosen_dataset(context: Context, wanted: Path | None) -> DatasetFolder:
     """The prepared dataset that is meant: `wanted`, or the project's. Raises NotFound or InvalidInput."""
-    path = wanted.expanduser().absolute() if wanted else default_folder(context)
+    path = folder_at(wanted, "DATASET") if wanted else default_folder(context)
     if not path.exists():
         hint = "check the path" if wanted else "prepare one: dreamctl prepare ./original"
         raise NotFound(f"no dataset at {path}", field="DATASET", hint=hint)

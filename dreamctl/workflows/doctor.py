@@ -19,6 +19,7 @@ State = Literal["ok", "warn", "missing"]
 _LOCAL = ("torch", "diffusers", "transformers", "accelerate", "peft")
 _EXTRAS: Mapping[str, tuple[str, ...]] = {
     "local": _LOCAL,
+    "wd14": ("onnxruntime",),
     "s3": ("boto3",),
     "gcs": ("google-cloud-storage",),
     "keyring": ("keyring",),

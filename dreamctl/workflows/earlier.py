@@ -13,6 +13,7 @@ from dreamctl.datasetfolder import DatasetFolder, is_dataset
 from dreamctl.domain.dataset import Dataset, Picture
 from dreamctl.errors import DreamctlError, InvalidInput
 from dreamctl.files import sha256_file
+from dreamctl.fitting import Rules
 from dreamctl.sources import Found, root_of
 
 
@@ -35,12 +36,12 @@ def manifest_of(folder: Path) -> Dataset | None:
         raise DreamctlError(error.message, hint=f"remove {folder}, or name another folder with --out") from error
 
 
-def look_up(folder: Path, before: Dataset | None, found: Found, size: int, background: str) -> Earlier:
+def look_up(folder: Path, before: Dataset | None, found: Found, rules: Rules) -> Earlier:
     """Compare the sources with what `before` was made of. A renamed source is known by its content.
 
     Raises InvalidInput where the folder holds another subject.
     """
-    if before is None or not before.pictures:
+    if before is None or not before.pictures or not found.sources:
         return Earlier({}, {})
     with ThreadPoolExecutor() as pool:
         digests = list(pool.map(_digest, (source.path for source in found.sources)))
@@ -48,7 +49,7 @@ def look_up(folder: Path, before: Dataset | None, found: Found, size: int, backg
         known = _known(before, sha256)
         _check_same_subject(folder, before, known, found)
         kept, warnings = {}, []
-        if (before.size, before.background, before.fit, before.format) == (size, background, "pad", "jpeg"):
+        if all(getattr(before, name) == value for name, value in rules.plain().items()):
             same = {name: old for name, old in known.items() if old.source_sha256 == sha256[name]}
             outputs = pool.map(lambda old: _as_it_is(folder, old), same.values())
             for name, (picture, warning) in zip(same, outputs, strict=True):

@@ -11,6 +11,7 @@ from dreamctl import recipes
 from dreamctl.context import Context
 from dreamctl.datasetfolder import DatasetFolder, is_dataset
 from dreamctl.domain.concept import CATEGORY_EXAMPLES, Concept, Kind
+from dreamctl.domain.dataset import Dataset
 from dreamctl.domain.identifiers import first_free
 from dreamctl.domain.recipe import Base, Recipe, parse_assignment
 from dreamctl.domain.run import Target, run_key
@@ -67,20 +68,14 @@ class Lesson:
 
 def gather(context: Context, wish: Wish) -> Material:
     """Choose and check dataset, recipe and base, and ask for the category; nothing is started or claimed."""
-    known = _known(context, wish)
+    known = known_concept(context, wish)
     kind = wish.kind or (known.kind if known else Kind.subject)
     recipe, base = choose_recipe(context, wish.recipe, wish.base_model, wish.overrides, style=kind is Kind.style)
     problems = context.backend().check(recipe)
     if problems:
         raise DreamctlError("; ".join(problems))
     dataset = _dataset(context, wish, recipe)
-    category = wish.category or (known.category if known else None) or context.reporter.ask(_CATEGORY_QUESTION)
-    if not category:
-        raise InvalidInput(
-            "no category given: what are the pictures of?",
-            field="--category",
-            hint=f"a plain noun: --category {', '.join(CATEGORY_EXAMPLES)} …",
-        )
+    category = asked_category(context, wish.category, known)
     recipe = recipe.model_copy(update={"base": pinned(base), "family": base.family})
     return Material(dataset, dataset.digests(), recipe, known, category)
 
@@ -94,7 +89,7 @@ def choose(context: Context, wish: Wish, material: Material) -> Lesson:
             field="--target",
             hint="use private: a model of its own for each concept",
         )
-    known = _known(context, wish) or material.known  # another `train` may just have taught it
+    known = known_concept(context, wish) or material.known  # another `train` may just have taught it
     identifier = wish.identifier or material.dataset.manifest().trigger or (known.identifier if known else None)
     values = {
         "identifier": identifier or first_free(item.identifier for item in context.registry.concepts()),
@@ -142,7 +137,7 @@ def absolute_source(source: str) -> str:
     return str(path.absolute()) if path.is_dir() else source
 
 
-def _known(context: Context, wish: Wish) -> Concept | None:
+def known_concept(context: Context, wish: Wish) -> Concept | None:
     """The concept that the line names, or that these pictures were taught as, where the registry has it."""
     path = wish.dataset.expanduser().absolute() if wish.dataset else default_folder(context)
     dataset = DatasetFolder(path) if is_dataset(path) else None
@@ -156,6 +151,42 @@ def _known(context: Context, wish: Wish) -> Concept | None:
     if known is None or wish.category not in (None, known.category):
         return None
     return None if wish.name and known.name else known  # a name of its own makes it another
+
+
+def asked_category(context: Context, given: str | None, known: Concept | None) -> str:
+    """The category: of the line, of the known concept, or the person's answer. Raises InvalidInput without any."""
+    category = given or (known.category if known else None) or context.reporter.ask(_CATEGORY_QUESTION)
+    if not category:
+        raise InvalidInput(
+            "no category given: what are the pictures of?",
+            field="--category",
+            hint=f"a plain noun: --category {', '.join(CATEGORY_EXAMPLES)} …",
+        )
+    return category
+
+
+def check_trigger(dataset: DatasetFolder, identifier: str | None) -> None:
+    """Raises InvalidInput where the captions were written for another identifier than the line's."""
+    trigger = dataset.manifest().trigger
+    if trigger and identifier and trigger.casefold() != identifier.casefold():
+        raise InvalidInput(
+            f"the captions of {dataset.path} hold the word {trigger!r}, not {identifier!r}",
+            field="--identifier",
+            hint=f"dreamctl caption {shlex.quote(str(dataset.path))} --trigger {shlex.quote(identifier)}",
+        )
+
+
+def _check_large_enough(dataset: DatasetFolder, manifest: Dataset, size: int, named: Path | None) -> None:
+    """Pictures are taught as squares: none may have a shorter side, as most in buckets of that size have."""
+    small = next((picture for picture in manifest.pictures if min(picture.width, picture.height) < size), None)
+    if small is None:
+        return
+    fit = " --fit crop" if manifest.fit == "bucket" else ""
+    raise InvalidInput(
+        f"{dataset.path / small.file} has {small.width}×{small.height} pixels, the recipe trains on {size}×{size}",
+        field="training.resolution",
+        hint=f"dreamctl prepare ORIGINALS --out {shlex.quote(str(named or dataset.path))} --size {size}{fit}",
+    )
 
 
 def _dataset(context: Context, wish: Wish, recipe: Recipe) -> DatasetFolder:
@@ -176,19 +207,8 @@ def _dataset(context: Context, wish: Wish, recipe: Recipe) -> DatasetFolder:
     manifest = dataset.manifest()
     if not manifest.pictures:
         raise InvalidInput(f"{dataset.path} holds no picture", field="DATASET", hint="prepare it again")
-    if manifest.size < size:
-        raise InvalidInput(
-            f"{dataset.path} is prepared at {manifest.size}×{manifest.size}, the recipe trains at {size}×{size}",
-            field="training.resolution",
-            hint=f"dreamctl prepare ORIGINALS --out {shlex.quote(str(wish.dataset or dataset.path))} --size {size}",
-        )
-    trigger = manifest.trigger
-    if trigger and wish.identifier and trigger.casefold() != wish.identifier.casefold():
-        raise InvalidInput(
-            f"the captions of {dataset.path} hold the word {trigger!r}, not {wish.identifier!r}",
-            field="--identifier",
-            hint=f"dreamctl caption {shlex.quote(str(dataset.path))} --trigger {shlex.quote(wish.identifier)}",
-        )
+    _check_large_enough(dataset, manifest, size, wish.dataset)
+    check_trigger(dataset, wish.identifier)
     return dataset
 
 

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from dreamctl import images, recipes
+from dreamctl import recipes
 from dreamctl.archive import pack_dataset
 from dreamctl.context import Context
 from dreamctl.datasetfolder import DatasetFolder
 from dreamctl.domain.dataset import Dataset, Picture, Skipped
 from dreamctl.errors import DreamctlError, InvalidInput, NotFound
+from dreamctl.fitting import QUALITY, Rules, parse_colour
+from dreamctl.looks import alike
 from dreamctl.parallel import spread
-from dreamctl.sources import Found, find, output_names
+from dreamctl.placement import BUCKET_STEP
+from dreamctl.sheet import write_sheet
+from dreamctl.sources import Found, output_names
 from dreamctl.staging import Stage
-from dreamctl.workflows.datasets import check_not_interrupted, command_on, default_folder, locked_dataset
+from dreamctl.workflows.datasets import check_not_interrupted, command_on, default_folder, folder_at, locked_dataset
 from dreamctl.workflows.earlier import Earlier, look_up, manifest_of
+from dreamctl.workflows.gather import Gathered, UrlOutcome, brought, look, with_repeats
 from dreamctl.workflows.making import Job, make
 
 DEFAULT_SIZE = 512
@@ -30,7 +36,7 @@ _SIZES = range(64, 4097)
 class PrepareReport:
     """What `prepare` did. `made`, `kept` and `removed` (whose source is gone) name outputs.
 
-    `digest` is the pictures' digest; `next` the command to run next.
+    `digest` is the pictures' digest; `next` the command to run next; `urls` what became of each URL.
     """
 
     dataset: Path
@@ -43,52 +49,79 @@ class PrepareReport:
     warnings: tuple[str, ...]
     digest: str
     zip: Path | None
+    sheet: Path | None
     next: str
+    urls: tuple[UrlOutcome, ...] = ()
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How the line wants the pictures; `size` None leaves it to the recipe. See `fitting.Rules`."""
+
+    size: int | None = None
+    background: str = "white"
+    fit: str = "pad"
+    focus: str = "centre"
+    upscale: bool = False
+    step: int = BUCKET_STEP
+    format: str = "jpeg"
+    quality: int = QUALITY
 
 
 def prepare(
     context: Context,
-    sources: Sequence[Path],
+    sources: Sequence[str | Path],
+    shape: Shape = Shape(),
     out: Path | None = None,
-    size: int | None = None,
-    background: str = "white",
     recursive: bool = False,
     zip_: bool = False,
+    sheet: bool = False,
     strict: bool = False,
+    allow_private: bool = False,
 ) -> PrepareReport:
-    """Prepare `sources` (folders, files) into the dataset folder `out`; the project's where None.
+    """Prepare `sources` (folders, files, archives, URLs, lists of URLs) into the dataset folder `out`; the project's
+    where None.
+
+    `zip_` packs it beside the folder, `sheet` draws a contact sheet there.
 
     The folder then holds what the sources hold, wholly, or is as it was before. Bad files are named and skipped.
     Raises NotFound for a missing source, InvalidInput for a folder that is somebody else's, DreamctlError where
     nothing is usable, or where anything is not under `strict`.
     """
-    rules = images.Rules(_size(context, size), images.parse_colour(background))
-    target = out.expanduser().absolute() if out else default_folder(context)
+    rules = _rules(context, shape)
+    target = folder_at(out, "--out") if out else default_folder(context)
     if target.exists() and not target.is_dir():
         raise InvalidInput(f"{target} is not a folder", field="--out", hint="name another one with --out")
-    found = find(sources, target, recursive)
+    named = look(sources, target, recursive)
     with locked_dataset(context, target):
         stage = Stage(target)
         try:
-            _check_found(sources, found)
             stage.open()
             if stage.recover():
                 context.reporter.note(f"finished what an interrupted command had begun in {target}")
-            return _prepare(context, stage, found, rules, zip_, strict)
+            with brought(context, named, stage.path, allow_private) as gathered:
+                _check_found(sources, gathered.found)
+                report = _prepare(context, stage, gathered, rules, strict)
         except KeyboardInterrupt:
             raise  # what was made stays in the stage for the next run
         except BaseException:
             stage.discard()
             raise
+        return replace(report, zip=_zip(report.dataset) if zip_ else None, sheet=_sheet(report) if sheet else None)
 
 
 def prepare_on_the_way(context: Context, source: Path, size: int) -> DatasetFolder:
     """Plain pictures given to `train`: prepare them into the project's dataset folder, and say how to do it alone."""
     check_not_interrupted(source)
-    report = prepare(context, [source], size=size)
+    report = prepare(context, [source], Shape(size=size))
     command = f"dreamctl prepare {shlex.quote(str(source))} --size {size}"
     context.reporter.note(f"prepared {_count(len(report.pictures), 'picture')} into {report.dataset}, as `{command}`")
     return DatasetFolder(report.dataset)
+
+
+def _rules(context: Context, shape: Shape) -> Rules:
+    wanted = {**asdict(shape), "size": _size(context, shape.size), "background": parse_colour(shape.background)}
+    return Rules(**wanted)
 
 
 def _size(context: Context, size: int | None) -> int:
@@ -106,27 +139,28 @@ def _size(context: Context, size: int | None) -> int:
     return DEFAULT_SIZE
 
 
-def _prepare(
-    context: Context, stage: Stage, found: Found, rules: images.Rules, zip_: bool, strict: bool
-) -> PrepareReport:
-    background = "#" + bytes(rules.background).hex()
+def _prepare(context: Context, stage: Stage, gathered: Gathered, rules: Rules, strict: bool) -> PrepareReport:
+    found = gathered.found
     before = manifest_of(stage.dataset)
-    earlier = look_up(stage.dataset, before, found, rules.size, background)
+    earlier = look_up(stage.dataset, before, found, rules)
     jobs = _jobs(stage, found, rules, earlier, before)
     made, skipped = _make_all(context, jobs, found.skipped)
-    pictures = tuple(sorted([*earlier.kept.values(), *made], key=lambda picture: picture.file))
-    warnings = [*earlier.warnings, *(f"{made_one.source} {text}" for made_one in made for text in made_one.warnings)]
+    pictures = with_repeats(sorted([*earlier.kept.values(), *made], key=lambda picture: picture.file), found)
+    warnings = [
+        *found.warnings,
+        *earlier.warnings,
+        *(f"{made_one.source} {text}" for made_one in made for text in made_one.warnings),
+    ]
     _tell_skipped(context, skipped)
     _check_usable(skipped, len(pictures), strict)
     captions = _travelling_captions(stage.dataset, found, pictures, warnings)
+    warnings += _twins(pictures)
     if len(pictures) < FEW_PICTURES:
         warnings.append(f"only {_count(len(pictures), 'picture')}: five or more teach a subject better")
     for text in warnings:
         context.reporter.warn(text)
     trigger = before.trigger if before else None
-    manifest = Dataset(
-        size=rules.size, background=background, pictures=pictures, skipped=tuple(skipped), trigger=trigger
-    )
+    manifest = Dataset(**rules.plain(), pictures=pictures, skipped=tuple(skipped), trigger=trigger)
     if captions or manifest != before:
         stage.commit(manifest, made, captions)
     else:
@@ -143,15 +177,26 @@ def _prepare(
         skipped=tuple(skipped),
         warnings=tuple(warnings),
         digest=dataset.digests()[0],
-        zip=pack_dataset(dataset, dataset.path.with_name(f"{dataset.path.name}.zip")) if zip_ else None,
+        zip=None,
+        sheet=None,
         next=command_on(context, "train" if all(dataset.captions().values()) else "caption", dataset.path),
+        urls=gathered.outcomes(pictures, skipped),
     )
+
+
+def _zip(dataset: Path) -> Path:
+    return pack_dataset(DatasetFolder(dataset), dataset.with_name(f"{dataset.name}.zip"))
+
+
+def _sheet(report: PrepareReport) -> Path:
+    warned = {picture.file: text for picture in report.pictures for text in picture.warnings}
+    return write_sheet(DatasetFolder(report.dataset), warned)
 
 
 # making
 
 
-def _jobs(stage: Stage, found: Found, rules: images.Rules, earlier: Earlier, before: Dataset | None) -> list[Job]:
+def _jobs(stage: Stage, found: Found, rules: Rules, earlier: Earlier, before: Dataset | None) -> list[Job]:
     """What is to be made. Raises InvalidInput before anything is, where an output would replace a foreign file."""
     names = output_names(found.sources, earlier.names)
     jobs = [
@@ -171,24 +216,26 @@ def _jobs(stage: Stage, found: Found, rules: images.Rules, earlier: Earlier, bef
 
 def _make_all(context: Context, jobs: Sequence[Job], skipped: Sequence[Skipped]) -> tuple[list[Picture], list[Skipped]]:
     made: list[Picture] = []
-    bad = list(skipped)
+    bad, begun = list(skipped), time.monotonic()
     with contextlib.closing(spread(make, jobs)) as outcomes:  # closed: no process writes on after an error
         for done, outcome in enumerate(outcomes, 1):
             if isinstance(outcome, Picture):
                 made.append(outcome)
             else:
                 bad.append(outcome)
-            context.reporter.progress("prepare", done, len(jobs))
+            rate = done / max(1e-3, time.monotonic() - begun)
+            context.reporter.progress("prepare", done, len(jobs), f"{rate:.1f} a second")
     return sorted(made, key=lambda picture: picture.file), sorted(bad, key=lambda item: item.source)
 
 
 # checking and telling
 
 
-def _check_found(sources: Sequence[Path], found: Found) -> None:
+def _check_found(sources: Sequence[str | Path], found: Found) -> None:
     if not found.sources and not found.skipped:
         where = ", ".join(str(source) for source in sources)
-        folders = any(item.is_dir() for source in sources if source.is_dir() for item in source.iterdir())
+        places = [Path(source).expanduser() for source in sources]
+        folders = any(item.is_dir() for place in places if place.is_dir() for item in place.iterdir())
         hint = "look into its folders too: --recursive" if folders else "put some JPEG or PNG pictures there"
         raise DreamctlError(f"{where} holds no pictures", field="SOURCE", hint=hint)
 
@@ -211,6 +258,12 @@ def _tell_skipped(context: Context, skipped: Sequence[Skipped]) -> None:
         context.reporter.warn(f"{item.source} {item.reason}: skipped{advice}")
 
 
+def _twins(pictures: Sequence[Picture]) -> list[str]:
+    source = {picture.file: picture.source for picture in pictures}
+    marked = ((picture.file, picture.fingerprint) for picture in pictures if picture.fingerprint)
+    return [f"{source[name]} looks like {source[other]}: one of them is enough" for name, other in alike(marked)]
+
+
 def _travelling_captions(
     folder: Path, found: Found, pictures: Sequence[Picture], warnings: list[str]
 ) -> Mapping[str, str]:
@@ -218,13 +271,13 @@ def _travelling_captions(
     sources = {source.name: source for source in found.sources}
     dataset, result = DatasetFolder(folder), {}
     for picture in pictures:
-        beside, inside = sources[picture.source].caption(), dataset.caption_file(picture.file)
-        if beside is None or (inside.is_file() and inside.read_bytes().strip()):
+        inside = dataset.caption_file(picture.file)
+        if inside.is_file() and inside.read_bytes().strip():
             continue
         try:
-            text = beside.read_text(encoding="utf-8-sig").strip()
-        except (UnicodeDecodeError, OSError):
-            warnings.append(f"{beside} cannot be read as UTF-8 text: the caption was left out")
+            text = sources[picture.source].caption_text()
+        except InvalidInput as error:
+            warnings.append(f"{error.message}: the caption was left out")
             continue
         if text:
             result[picture.file] = text

@@ -1,4 +1,4 @@
-"""Check recipes and settings files before they are used: every problem of a file at once."""
+"""Check recipes, settings files and descriptions for other trainers before they are used: every problem at once."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dreamctl import paths
+from dreamctl import paths, plugins
 from dreamctl.domain.base import explain as explained
 from dreamctl.domain.recipe import Recipe
-from dreamctl.errors import DreamctlError, NotFound, did_you_mean
-from dreamctl.files import read_toml
+from dreamctl.errors import DreamctlError, InvalidInput, NotFound, did_you_mean
+from dreamctl.formats import read_format
 from dreamctl.profiles import Profile, shipped_profiles, user_file_problems
 from dreamctl.recipes import load_table
 from dreamctl.settings import KEYS, Dotenv, NamedProfile, ProjectFile, table_problems
+from dreamctl.trainers.base import Trainer
 from dreamctl.workflows.explain import NAMES
 
 
@@ -31,7 +32,9 @@ class Checked:
 
 
 def validate(files: list[Path], project: Path) -> list[Checked]:
-    """Check recipes, project files, user files, profiles and `.env` files; without any named, those in use.
+    """Check recipes, project files, user files, profiles, `.env` files and what other trainers read.
+
+    Without any named, those in use.
 
     Raises NotFound for a file that is not there.
     """
@@ -54,12 +57,26 @@ def _check(file: Path) -> Checked:
     if file.name == ".env":
         return Checked(file, ".env", tuple(table_problems(Dotenv(file))))
     try:
-        table = read_toml(file)
+        table = read_format(file)
+        trainer = _trainer(file, table)
+        if trainer:
+            found = tuple(f"{file}: {problem}" for problem in trainer.problems(file, table))
+            return Checked(file, f"description for {trainer.name}", found)
+        if file.suffix == ".json":
+            raise InvalidInput(f"{file} is nothing that dreamctl or a trainer that it knows reads")
         kind = _kind(file, table)
         problems = _CHECKS[kind](file, table)
     except DreamctlError as error:
-        return Checked(file, "TOML", (error.message,))
+        return Checked(file, (file.suffix.removeprefix(".") or "TOML").upper(), (error.message,))
     return Checked(file, kind, tuple(problems))
+
+
+def _trainer(file: Path, content: Any) -> Trainer | None:
+    """The trainer that reads such a file, if any."""
+    if file.name == paths.PROJECT_FILE or file.absolute() == paths.user_file():
+        return None
+    trainers: list[Trainer] = [plugins.load("trainers", name) for name in plugins.names("trainers")]
+    return next((trainer for trainer in trainers if trainer.recognises(file, content)), None)
 
 
 def _kind(file: Path, table: Mapping[str, Any]) -> str:

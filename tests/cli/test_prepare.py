@@ -40,7 +40,7 @@ def test_the_screen(original: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = out.splitlines()
     assert lines[0].split() == ["picture", "source"]
     assert lines[1].split() == ["p0.jpg", "original/p0.png", "made"]
-    assert lines[-3].endswith("processed: 5 pictures of 64×64 (5 made, 1 skipped)")
+    assert lines[-4].endswith("processed: 5 pictures of 64×64 (5 made, 1 skipped)")
     assert lines[-2].endswith("processed.zip")
     assert lines[-1] == "next: dreamctl caption"
     assert err == ("warning: original/bad.jpg is a web page, not a picture: skipped (download the picture itself)\n")

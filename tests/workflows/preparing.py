@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 from PIL import Image
 
 from dreamctl.context import Context
 from dreamctl.files import sha256_file
-from dreamctl.workflows.prepare import PrepareReport, prepare
+from dreamctl.workflows.prepare import PrepareReport, Shape, prepare
 
 SIZE = 64
+SHAPE = {field.name for field in fields(Shape)}
 
 
 def picture(path: Path, seed: int = 0, size: tuple[int, int] = (90, 70)) -> Path:
@@ -19,8 +21,10 @@ def picture(path: Path, seed: int = 0, size: tuple[int, int] = (90, 70)) -> Path
     return path
 
 
-def run(context: Context, *sources: Path, **options: object) -> PrepareReport:
-    return prepare(context, sources, **{"size": SIZE, **options})  # type: ignore[arg-type]
+def run(context: Context, *sources: str | Path, **options: object) -> PrepareReport:
+    """Prepare at 64 pixels; options of the shape and of the command alike."""
+    shape = {name: options.pop(name) for name in list(options) if name in SHAPE}
+    return prepare(context, sources, Shape(**{"size": SIZE, **shape}), **options)  # type: ignore[arg-type]
 
 
 def snapshot(folder: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -70,6 +71,14 @@ def test_a_token_is_checked_then_stored(user: Path, hub: list[str], provider: st
     assert credentials.token(provider) == GOOD
 
 
+def test_a_token_for_captions_is_checked_where_captions_are_asked_for(
+    user: Path, hub: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DREAMCTL_CAPTION_ENDPOINT", os.environ["REPLICATE_BASE_URL"] + "/api/v1")
+    assert login("openai", GOOD, user, None).checked
+    assert hub == ["/api/v1/models"] and credentials.token("openai") == GOOD
+
+
 def test_a_refused_token_is_not_stored(user: Path, hub: list[str]) -> None:
     with pytest.raises(CredentialsError, match=r"refused the token \(401\): Invalid token"):
         login("huggingface", "hf_badBADbad12345", user, None)
@@ -103,7 +112,7 @@ def test_a_variable_above_the_stored_token_is_said(user: Path, monkeypatch: pyte
 def test_status_says_from_where_and_where_to_get_one(user: Path) -> None:
     login("runpod", "rpa_1234567890", user, None, check=False)
     found = {row.provider: row for row in status(user)}
-    assert set(found) == {"huggingface", "runpod", "replicate"}
+    assert set(found) == {"huggingface", "runpod", "replicate", "openai"}
     assert found["runpod"].origin == str(paths.credentials_file())
     assert found["replicate"].origin is None
     assert found["replicate"].get_one_at.startswith("https://replicate.com/")

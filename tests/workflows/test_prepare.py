@@ -15,8 +15,9 @@ from dreamctl.context import Context
 from dreamctl.datasetfolder import DatasetFolder
 from dreamctl.errors import DreamctlError, InvalidInput, NotFound
 from dreamctl.files import sha256_file
-from dreamctl.workflows.prepare import prepare, prepare_on_the_way
+from dreamctl.workflows.prepare import Shape, prepare, prepare_on_the_way
 from tests.fakes import Recorder
+from tests.pictures import patchwork
 from tests.workflows.preparing import SIZE, picture, run
 
 
@@ -70,7 +71,7 @@ def test_the_size_is_the_configured_recipe_s(original: Path, reporter: Recorder)
     assert size(recipe="./mine.toml") == 128
     assert size(base_model="nobody/knows-it") == 512
     with pytest.raises(InvalidInput, match="--size 5 "):
-        prepare(Context.open(None, {}, reporter), [original], size=5)
+        prepare(Context.open(None, {}, reporter), [original], Shape(size=5))
 
 
 def test_out_background_and_single_files(context: Context, original: Path, user: Path) -> None:
@@ -285,3 +286,32 @@ def test_plain_pictures_are_prepared_on_the_way(context: Context, original: Path
     dataset = prepare_on_the_way(context, original, SIZE)
     assert dataset.manifest().size == SIZE and len(dataset.pictures()) == 5
     assert any(f"dreamctl prepare {original} --size 64" in text for text in reporter.notes)
+
+
+# shapes and looks
+
+
+def test_crops_and_buckets_are_recorded_and_a_changed_rule_makes_all_again(context: Context, original: Path) -> None:
+    cropped = run(context, original, fit="crop")
+    first = cropped.pictures[0]
+    assert (first.width, first.height, first.crop, first.box) == (64, 64, (10, 0, 80, 70), (0, 0, 64, 64))
+    assert run(context, original, fit="crop").made == ()
+    bucketed = run(context, original, fit="bucket", step=8, format="webp")
+    assert len(bucketed.made) == 5 and bucketed.removed == cropped.made
+    assert {(item.width, item.height) for item in bucketed.pictures} == {(72, 56)}
+    assert DatasetFolder(bucketed.dataset).manifest().fit == "bucket"
+
+
+def test_nearly_the_same_pictures_are_named(context: Context, original: Path) -> None:
+    patches = patchwork(1)
+    patches.save(original / "first.png")
+    patches.resize((200, 150)).save(original / "second.jpg", quality=80)
+    assert "original/second.jpg looks like original/first.png: one of them is enough" in run(context, original).warnings
+
+
+def test_a_contact_sheet_stands_beside_the_dataset(context: Context, original: Path, user: Path) -> None:
+    report = run(context, original, sheet=True)
+    assert report.sheet == user / "processed-contact-sheet.png" and report.sheet.is_file()
+    assert sorted(os.listdir(report.dataset)) == ["dataset.json", "masks", *report.made]
+    drawn = report.sheet.stat().st_mtime_ns
+    assert run(context, original, sheet=True).made == () and report.sheet.stat().st_mtime_ns == drawn

@@ -74,7 +74,7 @@ def test_other_settings_make_everything_again(context: Context, original: Path) 
     run(context, original)
     assert len(run(context, original, size=128).made) == 5
     assert len(run(context, original, size=128, background="black").made) == 5
-    square = [picture(original / f"p{number}.png", number, (90, 90)) for number in range(5)]
+    square = [picture(original / f"p{number}.png", number, (140, 140)) for number in range(5)]
     assert len(run(context, *square[0].parents[:1], size=128, background="black").made) == 5
     assert not Path("processed/masks").exists()
 

@@ -119,9 +119,19 @@ def test_what_is_taught_already_gets_the_name_that_it_is_given_later(open_contex
 
 
 def test_a_dataset_smaller_than_the_recipe_prints_the_prepare_line(context: Context, dataset: Path) -> None:
-    with pytest.raises(InvalidInput, match="prepared at 64×64, the recipe trains at 128×128") as raised:
+    with pytest.raises(InvalidInput, match="has 64×64 pixels, the recipe trains on 128×128") as raised:
         teach(context, overrides=[*SMALL, "training.resolution=128"])
     assert raised.value.hint == f"dreamctl prepare ORIGINALS --out {dataset} --size 128"
+
+
+def test_buckets_are_not_squares(context: Context, user: Path) -> None:
+    wide = write_dataset(user / "wide")
+    manifest = wide.manifest()
+    first = manifest.pictures[0].model_copy(update={"height": 48})
+    wide.write_manifest(manifest.model_copy(update={"fit": "bucket", "pictures": (first, *manifest.pictures[1:])}))
+    with pytest.raises(InvalidInput, match="has 64×48 pixels, the recipe trains on 64×64") as raised:
+        teach(context, dataset=wide.path)
+    assert "--fit crop" in str(raised.value.hint)
 
 
 def test_plain_pictures_are_prepared_on_the_way(context: Context, user: Path) -> None:

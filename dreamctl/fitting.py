@@ -1,0 +1,194 @@
+"""A picture by the rules of a dataset: placed, scaled, framed, masked and encoded. Nothing is written here."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image, ImageColor
+from PIL.Image import Resampling, Transpose
+
+from dreamctl import looks
+from dreamctl.badpictures import explaining
+from dreamctl.errors import InvalidInput
+from dreamctl.images import SIDEWAYS, Decoded, decode, upright
+from dreamctl.placement import BUCKET_STEP, CENTRE, FITS, Box, Placement, Size, place
+
+QUALITY = 95
+BLURRED = 0.7  # of `looks.blur`; a sharp photograph has 0.2 to 0.5
+# A JPEG is decoded at a half, quarter or eighth that is at least so many times what is needed: 46 dB or more beside the
+# long way, for a third of its time.
+_SPARE = 1.9
+# Where the pixel at (x, y) of an upright picture of the size (w, h) is stored.
+_STORED: Mapping[Transpose | None, Callable[[int, int, int, int], tuple[int, int]]] = {
+    None: lambda x, y, w, h: (x, y),
+    Transpose.FLIP_LEFT_RIGHT: lambda x, y, w, h: (w - x, y),
+    Transpose.ROTATE_180: lambda x, y, w, h: (w - x, h - y),
+    Transpose.FLIP_TOP_BOTTOM: lambda x, y, w, h: (x, h - y),
+    Transpose.TRANSPOSE: lambda x, y, w, h: (y, x),
+    Transpose.ROTATE_270: lambda x, y, w, h: (y, w - x),
+    Transpose.TRANSVERSE: lambda x, y, w, h: (h - y, w - x),
+    Transpose.ROTATE_90: lambda x, y, w, h: (h - y, x),
+}
+
+FORMATS_OUT: Mapping[str, tuple[str, str]] = {
+    "jpeg": (".jpg", "JPEG"),
+    "png": (".png", "PNG"),
+    "webp": (".webp", "WEBP"),
+}
+"""Suffix and Pillow's name of each output format."""
+FOCUSES = ("centre", "detail")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How pictures are fitted.
+
+    `fit`: pad, crop or bucket, at `size` pixels. `background` (RGB) is the colour of margins and behind transparency;
+    None keeps them transparent, which JPEG cannot. `focus`: what a crop keeps in its middle. `step`: of the buckets.
+    """
+
+    size: int
+    background: tuple[int, int, int] | None = (255, 255, 255)
+    fit: str = "pad"
+    focus: str = "centre"
+    upscale: bool = False
+    step: int = BUCKET_STEP
+    format: str = "jpeg"
+    quality: int = QUALITY
+
+    def __post_init__(self) -> None:
+        for field, value, known in (
+            ("--fit", self.fit, FITS), ("--focus", self.focus, FOCUSES), ("--format", self.format, FORMATS_OUT),
+        ):  # fmt: skip
+            if value not in known:
+                raise InvalidInput(f"{field} {value!r} is not known", field=field, hint=f"one of {', '.join(known)}")
+        if not 1 <= self.quality <= 100:
+            raise InvalidInput(f"--quality {self.quality} is out of range", field="--quality", hint="1 to 100, best 95")
+        if self.step % 8 or not 8 <= self.step <= self.size:
+            raise InvalidInput(
+                f"--bucket-step {self.step} is not a multiple of 8 up to {self.size}", field="--bucket-step"
+            )
+        if self.background is None and self.format == "jpeg":
+            raise InvalidInput(
+                "JPEG has no transparency", field="--background", hint="--format png or webp, or a colour such as white"
+            )
+
+    @property
+    def suffix(self) -> str:
+        return FORMATS_OUT[self.format][0]
+
+    def plain(self) -> dict[str, Any]:
+        """As `dataset.json` holds them."""
+        colour = "transparent" if self.background is None else "#" + bytes(self.background).hex()
+        return {**dataclasses.asdict(self), "background": colour}
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted picture as a file, its mask as a PNG file (L, white = subject) where something is to be masked.
+
+    `box` is where the source's pixels lie, `crop` the part of the upright source that they show, both left, top,
+    right, bottom. `fingerprint`: see `looks`. `warnings` end the sentence "FILE: …".
+    """
+
+    data: bytes
+    mask: bytes | None
+    size: Size
+    box: Box
+    crop: Box | None
+    fingerprint: str
+    warnings: tuple[str, ...]
+
+
+def parse_colour(text: str) -> tuple[int, int, int] | None:
+    """`white`, `#ff8800` … as red, green and blue; None for `transparent`. Raises InvalidInput that names the value."""
+    if text.strip().lower() == "transparent":
+        return None
+    try:
+        red, green, blue = ImageColor.getrgb(text)[:3]
+    except ValueError as error:
+        raise InvalidInput(
+            f"{text!r} is not a colour", field="--background", hint="for example white, transparent or '#808080'"
+        ) from error
+    return red, green, blue
+
+
+def fit(data: bytes, rules: Rules, suffix: str = "") -> Fitted:
+    """Place the picture by the rules, undistorted. No metadata is left.
+
+    `suffix` is the file's, to warn where it lies. Raises UnusablePicture, whatever is wrong with `data`.
+    """
+    with explaining(data):
+        decoded = decode(data, suffix, lambda size: min(1.0, _SPARE * _placed(size, rules).scale))
+        focus = _focus(decoded) if rules.focus == "detail" and rules.fit != "pad" else CENTRE
+        where = _placed(decoded.upright_size, rules, focus)
+        notes = [*decoded.warnings, *_size_notes(where, rules, decoded.upright_size)]
+        colour, alpha = upright(decoded, _scaled(decoded, where), notes)
+        if looks.blur(colour) > BLURRED:
+            notes.append("looks blurred: a sharper one teaches better")
+        return _framed(colour, alpha, where, decoded.upright_size, rules, notes)
+
+
+def _placed(size: Size, rules: Rules, focus: tuple[float, float] = CENTRE) -> Placement:
+    return place(rules.fit, size, rules.size, upscale=rules.upscale, step=rules.step, focus=focus)
+
+
+def _size_notes(where: Placement, rules: Rules, size: Size) -> list[str]:
+    if where.scale > 1:
+        return [f"has {size[0]}×{size[1]} pixels: enlarged {where.scale:.2f}×"]
+    if max(where.scaled) < rules.size and rules.fit == "pad":
+        return [f"has {size[0]}×{size[1]} pixels, less than {rules.size}: wide margins (--upscale enlarges it)"]
+    return []
+
+
+def _focus(decoded: Decoded) -> tuple[float, float]:
+    """Of the upright picture."""
+    small = decoded.image.copy()
+    small.thumbnail((256, 256), Resampling.BOX)
+    return looks.focus(small.transpose(decoded.turn) if decoded.turn is not None else small)
+
+
+def _scaled(decoded: Decoded, where: Placement) -> Image.Image:
+    """The wanted part at its new size, as stored: turning it upright comes later, with far fewer pixels to move."""
+    stored, (width, height) = _STORED[decoded.turn], decoded.upright_size
+    (x1, y1), (x2, y2) = (stored(x, y, width, height) for x, y in (where.crop[:2], where.crop[2:]))
+    across, down = (part / whole for part, whole in zip(decoded.image.size, decoded.size, strict=True))
+    box = (min(x1, x2) * across, min(y1, y2) * down, max(x1, x2) * across, max(y1, y2) * down)
+    size = where.scaled[::-1] if decoded.turn in SIDEWAYS else where.scaled
+    return decoded.image.resize(size, Resampling.LANCZOS, box=box, reducing_gap=2.0)
+
+
+def _framed(
+    colour: Image.Image, alpha: Image.Image | None, where: Placement, source: Size, rules: Rules, notes: list[str]
+) -> Fitted:
+    mask = None
+    subject = Image.new("L", where.canvas, 0)
+    subject.paste(alpha or 255, where.box)
+    if alpha or colour.size != where.canvas:
+        mask = _encoded(subject, "PNG")
+    canvas = Image.new("RGB", where.canvas, rules.background or (255, 255, 255))
+    canvas.paste(colour, where.box, alpha if rules.background else None)
+    if mask and rules.background is None:
+        canvas.putalpha(subject)
+    options: dict[str, Any] = {"quality": rules.quality} if rules.format != "png" else {}
+    if rules.format == "jpeg":
+        options["subsampling"] = 0
+    return Fitted(
+        data=_encoded(canvas, FORMATS_OUT[rules.format][1], **options),
+        mask=mask,
+        size=where.canvas,
+        box=where.box,
+        crop=None if where.crop == (0, 0, *source) else where.crop,
+        fingerprint=looks.fingerprint(colour),
+        warnings=tuple(notes),
+    )
+
+
+def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()

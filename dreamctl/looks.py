@@ -1,0 +1,113 @@
+"""What can be measured of a picture: how blurred it is, where its detail lies, and a fingerprint of what it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from PIL import Image, ImageChops, ImageFilter, ImageStat
+from PIL.Image import Resampling
+
+_BLUR_SIDE = 512
+_BLUR_RADIUS = 4  # nine pixels, as in the paper
+_FOCUS_SIDE = 64
+_HASH_SIDE = 8
+_HASH_BITS = 2 * _HASH_SIDE * _HASH_SIDE
+_FLAT = (0, (1 << _HASH_BITS) - 1)  # a picture of one colour looks like every other
+_BANDS, _BAND_BITS = 8, 16
+_BAND_LENGTH = 256  # where thousands agree in a band, it says nothing
+ALIKE_BITS = _BANDS - 1
+"""Fingerprints that differ in at most so many of 128 bits are of one picture: saved again, scaled, hardly edited."""
+
+
+def blur(image: Image.Image) -> float:
+    """How blurred a picture is, from 0 (sharp) to 1: how little it changes when it is blurred once more.
+
+    Crété-Roffet et al., "The blur effect: perception and estimation with a new no-reference perceptual blur metric"
+    (2007). 0 for a picture without any edge.
+    """
+    grey = image.convert("L")
+    if max(grey.size) > _BLUR_SIDE:
+        grey.thumbnail((_BLUR_SIDE, _BLUR_SIDE), Resampling.BOX)
+    shares = []
+    for radius, step in (((_BLUR_RADIUS, 0), (1, 0)), ((0, _BLUR_RADIUS), (0, 1))):
+        before, after = _differences(grey, step), _differences(grey.filter(ImageFilter.BoxBlur(radius)), step)
+        edges = ImageStat.Stat(before).sum[0]
+        lost = ImageStat.Stat(ImageChops.subtract(before, after)).sum[0]
+        shares.append((edges - lost) / edges if edges else 0.0)
+    return max(shares)
+
+
+def _differences(grey: Image.Image, step: tuple[int, int]) -> Image.Image:
+    """Each pixel's distance from its neighbour."""
+    width, height = grey.width - step[0], grey.height - step[1]
+    if min(width, height) < 1:
+        return Image.new("L", (1, 1))
+    return ImageChops.difference(grey.crop((0, 0, width, height)), grey.crop((*step, grey.width, grey.height)))
+
+
+def focus(image: Image.Image) -> tuple[float, float]:
+    """The middle of what matters, in shares of width and height: of what is not transparent, else of the detail.
+
+    The detail is where the edges are; the picture's middle counts a little more, since that is where people put it.
+    """
+    small = image.copy()
+    small.thumbnail((_FOCUS_SIDE, _FOCUS_SIDE), Resampling.BOX)
+    if small.mode == "RGBA":
+        weights = small.getchannel("A")
+    else:
+        edges = small.convert("L").filter(ImageFilter.FIND_EDGES)
+        inner = edges.crop((1, 1, max(2, edges.width - 1), max(2, edges.height - 1)))  # the filter's frame is none
+        weights = Image.new("L", edges.size)
+        weights.paste(inner, (1, 1))
+    across = _middle(weights.resize((weights.width, 1), Resampling.BOX).tobytes())
+    down = _middle(weights.resize((1, weights.height), Resampling.BOX).tobytes())
+    return across, down
+
+
+def _middle(profile: bytes) -> float:
+    """The centre of gravity of the stronger half of a profile, from 0 to 1."""
+    count = len(profile)
+    nearness = [1.25 - abs((place + 0.5) / count - 0.5) for place in range(count)]
+    weighted = [value * near for value, near in zip(profile, nearness, strict=True)]
+    floor = sum(weighted) / count
+    strong = [max(0.0, value - floor) for value in weighted]
+    total = sum(strong)
+    return sum(value * (place + 0.5) for place, value in enumerate(strong)) / total / count if total else 0.5
+
+
+def fingerprint(image: Image.Image) -> str:
+    """128 bits, in hex, that stay when a picture is scaled, recompressed or made brighter (difference hash, both ways).
+
+    Neal Krawetz, "Kind of Like That" (2013): whether each of 8 × 8 cells is darker than the next one, across and down.
+    """
+    grey = image.convert("L")
+    bits = 0
+    for turned in (grey, grey.transpose(Image.Transpose.TRANSPOSE)):
+        cells = turned.resize((_HASH_SIDE + 1, _HASH_SIDE), Resampling.BOX).tobytes()
+        for place in range(len(cells) - 1):
+            if (place + 1) % (_HASH_SIDE + 1):
+                bits = bits << 1 | (cells[place + 1] > cells[place])
+    return f"{bits:0{_HASH_BITS // 4}x}"
+
+
+def alike(fingerprints: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """(name, an earlier name whose picture is nearly the same) for each of the (name, fingerprint) that has one.
+
+    Of fingerprints that differ in no more bits than there are bands less one, one band is equal: only those are
+    compared, so that a hundred thousand pictures take seconds.
+    """
+    bands: dict[tuple[int, int], list[tuple[int, str]]] = {}
+    for name, text in fingerprints:
+        value = int(text, 16)
+        if value in _FLAT:
+            continue
+        places = [(index, value >> _BAND_BITS * index & (1 << _BAND_BITS) - 1) for index in range(_BANDS)]
+        near = (known for place in places for known in bands.get(place, ()))
+        twin = next((other for known, other in near if (known ^ value).bit_count() <= ALIKE_BITS), None)
+        if twin is not None:
+            yield name, twin
+            continue
+        for place in places:
+            band = bands.setdefault(place, [])
+            if len(band) < _BAND_LENGTH:
+                band.append((value, name))

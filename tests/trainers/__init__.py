@@ -1,0 +1,1 @@
+"""See the README: tests mirror the package."""
