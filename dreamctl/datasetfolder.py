@@ -66,7 +66,8 @@ class DatasetFolder:
         """(pictures digest, captions digest) of what lies in the folder now."""
         self.pictures()
         files = {name: sha256_file(self.path / name) for name in self.files()}
-        return pictures_digest(files), captions_digest(self.captions())
+        repeats = {picture.file: picture.repeats for picture in self.manifest().pictures}
+        return pictures_digest(files, repeats), captions_digest(self.captions())
 
 
 def is_dataset(path: Path) -> bool:

@@ -69,9 +69,14 @@ class Dataset(Stored):
     trigger: str | None = None
 
 
-def pictures_digest(sha256_by_file: Mapping[str, str]) -> str:
-    """One digest for the pictures (and masks) of a dataset, whatever their order."""
-    return digest(sorted(sha256_by_file.items()))
+def pictures_digest(sha256_by_file: Mapping[str, str], repeats_by_file: Mapping[str, int] | None = None) -> str:
+    """One digest for the pictures (and masks) of a dataset, whatever their order.
+
+    Repeats count where they differ: all pictures ten times are all pictures once.
+    """
+    repeats = repeats_by_file or {}
+    told = sorted(repeats.items()) if len(set(repeats.values())) > 1 else []
+    return digest([*sorted(sha256_by_file.items()), *told])
 
 
 def captions_digest(caption_by_file: Mapping[str, str]) -> str:

@@ -60,7 +60,7 @@ class Batches:
             f"class picture {lessons.names[place]}" if stream == CLASS else lessons.names[place]
             for stream, lessons in self._streams
             for part in range(self._training.accumulation)
-            for place in (picture_at(seed, stream, at, len(lessons)) for at in self._positions(step, part))
+            for place in (_shown(seed, stream, at, lessons) for at in self._positions(step, part))
         ]
         return list(dict.fromkeys(names))
 
@@ -72,7 +72,7 @@ class Batches:
         draws = []
         for stream, lessons in self._streams:
             for at in mine:
-                places.append((lessons, picture_at(seed, stream, at, len(lessons))))
+                places.append((lessons, _shown(seed, stream, at, lessons)))
                 draws.append(draw(seed, stream, at, tuple(lessons.latents.shape[1:]), offset))
         dropped = [one.dropout < self._training.caption_dropout for one in draws]
         return Batch(
@@ -86,3 +86,8 @@ class Batches:
                 for (lessons, place), without in zip(places, dropped, strict=True)
             ),
         )
+
+
+def _shown(seed: int, stream: str, position: int, lessons: Lessons) -> int:
+    """The picture that the sample at `position` shows."""
+    return lessons.epoch[picture_at(seed, stream, position, len(lessons.epoch))]

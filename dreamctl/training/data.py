@@ -18,11 +18,15 @@ from dreamctl.runfolder import RunFolder
 
 @dataclass(frozen=True)
 class Example:
-    """One picture with the whole text that it is taught with. A mask is white where the loss counts."""
+    """One picture with the whole text that it is taught with. A mask is white where the loss counts.
+
+    `repeats`: how often an epoch shows it.
+    """
 
     path: Path
     text: str
     mask: Path | None = None
+    repeats: int = 1
 
     @property
     def name(self) -> str:
@@ -41,7 +45,8 @@ def read_examples(run: RunFolder, recipe: Recipe, concept: Concept) -> list[Exam
         caption = captions[picture.file]
         # a caption that already holds the trigger is whole
         text = caption if manifest.trigger and caption else compose_caption(recipe.prompt, concept, caption)
-        examples.append(Example(path, text, run.data.path / picture.mask if picture.mask else None))
+        mask = run.data.path / picture.mask if picture.mask else None
+        examples.append(Example(path, text, mask, picture.repeats))
     return examples
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -33,15 +35,26 @@ class Texts:
 
 @dataclass(frozen=True)
 class Lessons:
-    """N pictures: names, texts, latents (N, C, h, w) and masks (N, 1, h, w), on the CPU, in fp32."""
+    """N pictures: names, texts, latents (N, C, h, w) and masks (N, 1, h, w), on the CPU, in fp32.
+
+    `repeats`: how often an epoch shows each, where that is not the same for all.
+    """
 
     names: list[str]
     texts: list[str]
     latents: Tensor
     masks: Tensor
+    repeats: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @cached_property
+    def epoch(self) -> list[int]:
+        """The places of the pictures that an epoch shows: as few as have the proportions of the repeats."""
+        repeats = self.repeats or (1,) * len(self)
+        common = math.gcd(*repeats)
+        return [place for place, count in enumerate(repeats) for _ in range(count // common)]
 
 
 def encode_lessons(
@@ -61,6 +74,7 @@ def encode_lessons(
         [example.text for example in examples],
         torch.cat(latents),
         torch.stack(masks),
+        tuple(example.repeats for example in examples),
     )
 
 

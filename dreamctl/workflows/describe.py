@@ -165,7 +165,7 @@ def _items(dataset: DatasetFolder, recipe: Recipe | None, concept: Concept) -> t
                 text=" ".join(whole.split()),
                 mask=mask,
                 mask_sha256=sha256_file(mask) if mask else None,
-                repeats=getattr(picture, "repeats", 1),
+                repeats=picture.repeats,
             )
         )
     return tuple(items)

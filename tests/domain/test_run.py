@@ -66,6 +66,9 @@ def test_a_human_name_does_not_change_the_key() -> None:
 
 
 def test_digests_ignore_order_and_outer_space() -> None:
-    assert pictures_digest({"a": "1", "b": "2"}) == pictures_digest({"b": "2", "a": "1"})
+    files = {"a": "1", "b": "2"}
+    assert pictures_digest(files) == pictures_digest({"b": "2", "a": "1"})
+    assert pictures_digest(files, {"a": 10, "b": 10}) == pictures_digest(files), "all ten times are all once"
+    assert pictures_digest(files, {"a": 10, "b": 1}) != pictures_digest(files)
     assert captions_digest({"a": "x\n"}) == captions_digest({"a": "x"})
     assert captions_digest({"a": "x"}) != captions_digest({"a": "y"})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,27 @@ def batches(recipe: Recipe, rank: int = 0, world: int = 1) -> Batches:
     words = ["", *(f"{kind}{number}" for kind in ("subject", "class") for number in range(5))]
     texts = Texts({"ids": torch.arange(len(words)).view(-1, 1)}, words)
     return Batches(recipe, lessons(5, "subject"), lessons(5, "class"), texts, rank, world)
+
+
+@pytest.mark.parametrize(
+    ("repeats", "epoch"),
+    [
+        ((), [0, 1, 2]),
+        ((1, 1, 1), [0, 1, 2]),
+        ((10, 10, 10), [0, 1, 2]),
+        ((10, 5, 5), [0, 0, 1, 2]),
+        ((1, 3, 1), [0, 1, 1, 1, 2]),
+    ],
+)
+def test_an_epoch_shows_pictures_as_often_as_their_repeats_say(repeats: tuple[int, ...], epoch: list[int]) -> None:
+    shown = replace(lessons(3, "p"), repeats=repeats)
+    assert shown.epoch == epoch
+    texts = Texts({"x": torch.zeros(1, 1)}, ["p"])
+    recipe = make_recipe(Path("base"), {"training": {"batch_size": 1}})
+    batches = Batches(recipe, shown, None, texts)
+    steps = [batches.pictures(step) for step in range(2 * len(epoch))]
+    counted = Counter(name for step in steps for name in step)
+    assert counted == Counter(f"p{place}" for place in epoch * 2)
 
 
 def test_each_epoch_shows_every_picture_once_in_an_order_of_its_own() -> None:
