@@ -147,8 +147,7 @@ def _size_notes(where: Placement, rules: Rules, size: Size) -> list[str]:
 
 def _focus(decoded: Decoded) -> tuple[float, float]:
     """Of the upright picture."""
-    small = decoded.image.copy()
-    small.thumbnail((256, 256), Resampling.BOX)
+    small = decoded.image.reduce(max(1, min(decoded.image.size) // 256))
     return looks.focus(small.transpose(decoded.turn) if decoded.turn is not None else small)
 
 
@@ -165,15 +164,15 @@ def _scaled(decoded: Decoded, where: Placement) -> Image.Image:
 def _framed(
     colour: Image.Image, alpha: Image.Image | None, where: Placement, source: Size, rules: Rules, notes: list[str]
 ) -> Fitted:
-    mask = None
-    subject = Image.new("L", where.canvas, 0)
-    subject.paste(alpha or 255, where.box)
-    if alpha or colour.size != where.canvas:
-        mask = _encoded(subject, "PNG")
     canvas = Image.new("RGB", where.canvas, rules.background or (255, 255, 255))
     canvas.paste(colour, where.box, alpha if rules.background else None)
-    if mask and rules.background is None:
-        canvas.putalpha(subject)
+    mask = None
+    if alpha or colour.size != where.canvas:
+        subject = Image.new("L", where.canvas, 0)
+        subject.paste(alpha or 255, where.box)
+        mask = _encoded(subject, "PNG")
+        if rules.background is None:
+            canvas.putalpha(subject)
     options: dict[str, Any] = {"quality": rules.quality} if rules.format != "png" else {}
     if rules.format == "jpeg":
         options["subsampling"] = 0

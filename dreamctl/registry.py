@@ -6,7 +6,6 @@ Concepts, runs and versions can be rebuilt from the run folders at any time.
 
 from __future__ import annotations
 
-import errno
 import os
 import sqlite3
 import time
@@ -19,17 +18,11 @@ from dreamctl.domain.identifiers import identifier_key
 from dreamctl.domain.run import ModelFile, RunRecord, State, Target
 from dreamctl.domain.versions import RunRow, Version
 from dreamctl.errors import DreamctlError, InvalidInput
-from dreamctl.files import free_bytes, locked, os_hint, os_reason
+from dreamctl.files import locked
 from dreamctl.migrations import MIGRATIONS
+from dreamctl.sqlite import explained
 
 _BUSY_SECONDS = 30.0
-_LEAST_BYTES = 1 << 20  # less free space than SQLite's side files need
-_HINTS = {
-    sqlite3.SQLITE_BUSY: "another program holds it: look which, or run the same command again",
-    sqlite3.SQLITE_CANTOPEN: "check that you may write to it and to its folder",
-    sqlite3.SQLITE_READONLY: "check that you may write to it and to its folder",
-}
-_DISK_FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 class Registry:
@@ -43,7 +36,7 @@ class Registry:
     def open(cls, path: Path) -> Registry:
         """Open, create and migrate the file. Raises DreamctlError when it is damaged or of a newer program."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _explained(path):
+        with explained(path):
             if not path.exists():
                 os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
             connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
@@ -264,7 +257,7 @@ class Registry:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with _explained(self.path):
+        with explained(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -283,7 +276,7 @@ class Registry:
         return rows[0] if rows else None
 
     def _all(self, statement: str, *values: object) -> list[sqlite3.Row]:
-        with _explained(self.path):
+        with explained(self.path):
             return list(self._db.execute(statement, values))
 
 
@@ -302,24 +295,3 @@ def _run(row: sqlite3.Row) -> RunRow:
 def _version(row: sqlite3.Row) -> Version:
     values = {key: row[key] for key in Version.__dataclass_fields__ if key != "run_id"}
     return Version(**{**values, "run_id": row["run"], "target": Target(row["target"])})
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Translate SQLite's errors into a sentence that names the file. Broken rules of the schema pass through."""
-    try:
-        yield
-    except sqlite3.IntegrityError:
-        raise
-    except sqlite3.OperationalError as error:
-        code = error.sqlite_errorcode & 0xFF  # without the extended part
-        # Where there is no room for its shared memory, SQLite says no more than "disk I/O error".
-        if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and free_bytes(path) < _LEAST_BYTES):
-            raise DreamctlError(f"{path}: {os_reason(_DISK_FULL)}", hint=os_hint(_DISK_FULL)) from error
-        hint = _HINTS.get(code, "check its folder's permissions and its disk")
-        raise DreamctlError(f"cannot use the registry {path}: {error}", hint=hint) from error
-    except sqlite3.DatabaseError as error:
-        raise DreamctlError(
-            f"the registry {path} is damaged: {error}",
-            hint="move it away; the next command rebuilds it from the run folders beside it",
-        ) from error

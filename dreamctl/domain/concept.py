@@ -55,3 +55,8 @@ def compose_caption(template: str, concept: Concept, caption: str) -> str:
     bare = re.sub(rf"^{re.escape(concept.identifier)}\s*(,|$)", "", caption.strip(), flags=re.IGNORECASE).strip()
     text = template.format(identifier=concept.identifier, category=concept.category, caption=bare)
     return re.sub(r"\s*,\s*$", "", " ".join(text.split()))
+
+
+def taught_text(template: str, concept: Concept, caption: str, trigger: str | None) -> str:
+    """A picture's whole text, whoever trains with it; a caption with the dataset's trigger in it is whole already."""
+    return caption if trigger and caption else compose_caption(template, concept, caption)

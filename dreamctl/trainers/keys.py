@@ -94,6 +94,17 @@ class Schema:
         return " or ".join(self.labels[level] for level in key.levels)
 
 
+def unknown_tables(content: Mapping[str, Any]) -> list[str]:
+    """The tables of a TOML description that kohya's trainers do not know."""
+    known = ("general", "datasets")
+    return [f"unknown table {name!r} ({did_you_mean(name, known)})" for name in content if name not in known]
+
+
+def table_of(value: Any) -> Mapping[str, Any]:
+    """The table that a value is; an empty one for what is none, of which is told elsewhere."""
+    return value if isinstance(value, Mapping) else {}
+
+
 def complaint(key: Key, value: Any) -> str | None:
     """What is wrong with a value, as "must be …"; None where nothing is."""
     fits, phrase = KINDS[key.kind]

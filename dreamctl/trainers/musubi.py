@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dreamctl.errors import InvalidInput, did_you_mean
+from dreamctl.errors import InvalidInput
 from dreamctl.trainers.base import Description, Material, Trainer
-from dreamctl.trainers.keys import Key, Schema
+from dreamctl.trainers.keys import Key, Schema, table_of, unknown_tables
 from dreamctl.trainers.layout import dotted, lay_out
 from dreamctl.trainers.look import caption_problems, folder_problems, pictures_in
 from dreamctl.trainers.texts import command, refused, toml
@@ -106,15 +106,10 @@ def problems(file: Path, content: Any) -> list[str]:
 
 def table_problems(content: Mapping[str, Any]) -> list[str]:
     """What is wrong in the tables themselves."""
-    found = [
-        f"unknown table {name!r} ({did_you_mean(name, ('general', 'datasets'))})"
-        for name in content
-        if name not in ("general", "datasets")
-    ]
-    found += SCHEMA.problems("[general]", "general", content.get("general", {}))
-    general, caches = _table(content.get("general")), set()
+    found = [*unknown_tables(content), *SCHEMA.problems("[general]", "general", content.get("general", {}))]
+    general, caches = table_of(content.get("general")), set()
     for number, dataset in enumerate(content["datasets"], 1):
-        where, table = f"[[datasets]] {number}", _table(dataset)
+        where, table = f"[[datasets]] {number}", table_of(dataset)
         video = "video_directory" in table or "video_jsonl_file" in table
         left_out = set(KEYS) - _VIDEO_KEYS - _BOTH - _general() if video else _VIDEO_KEYS
         keys = {name: key for name, key in KEYS.items() if name not in left_out}
@@ -133,9 +128,9 @@ def table_problems(content: Mapping[str, Any]) -> list[str]:
 
 def folders_problems(content: Mapping[str, Any]) -> list[str]:
     """What is wrong with the folders and files that the description names."""
-    general, found = _table(content.get("general")), []
+    general, found = table_of(content.get("general")), []
     for number, dataset in enumerate(content["datasets"], 1):
-        where, table = f"[[datasets]] {number}", _table(dataset)
+        where, table = f"[[datasets]] {number}", table_of(dataset)
         for key in ("image_directory", "video_directory", "control_directory"):
             found += folder_problems(where, key, table.get(key))
         folder, listed = table.get("image_directory"), table.get("image_jsonl_file")
@@ -184,10 +179,6 @@ def _listed_problems(where: str, file: Path) -> list[str]:
         found += [f"{where}: {file.name}, line {number}: {path} does not exist" for path in gone]
         found += [] if paths else [f"{where}: {file.name}, line {number}: image_path is missing"]
     return found
-
-
-def _table(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _command(material: Material) -> str:

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dreamctl.errors import did_you_mean
 from dreamctl.trainers import musubi
 from dreamctl.trainers.base import Description, Material, Trainer
-from dreamctl.trainers.keys import Key, Schema
+from dreamctl.trainers.keys import Key, Schema, table_of, unknown_tables
 from dreamctl.trainers.layout import REGULARISATION, dotted, lay_out
 from dreamctl.trainers.look import caption_problems, folder_problems, pictures_in
 from dreamctl.trainers.texts import command, refused, toml
@@ -123,13 +122,8 @@ def problems(file: Path, content: Any) -> list[str]:
 
 def table_problems(content: Mapping[str, Any]) -> list[str]:
     """What is wrong in the tables themselves."""
-    found = [
-        f"unknown table {name!r} ({did_you_mean(name, ('general', 'datasets'))})"
-        for name in content
-        if name not in ("general", "datasets")
-    ]
-    found += SCHEMA.problems("[general]", "general", content.get("general", {}))
-    general = _table(content.get("general"))
+    found = [*unknown_tables(content), *SCHEMA.problems("[general]", "general", content.get("general", {}))]
+    general = table_of(content.get("general"))
     datasets = content.get("datasets")
     if not isinstance(datasets, list) or not datasets:
         return [*found, "[[datasets]] is missing: there is nothing to train on"]
@@ -144,7 +138,7 @@ def table_problems(content: Mapping[str, Any]) -> list[str]:
 
 def folders_problems(content: Mapping[str, Any]) -> list[str]:
     """What is wrong with the folders and files that the description names."""
-    general, found = _table(content.get("general")), []
+    general, found = table_of(content.get("general")), []
     for where, dataset, subset in _subsets(content):
         values = {**_DEFAULTS, **general, **dataset, **subset}
         for key in ("image_dir", "conditioning_data_dir"):
@@ -185,7 +179,7 @@ def _dataset_problems(where: str, general: Mapping[str, Any], dataset: Mapping[s
     subsets = dataset.get("subsets")
     if not isinstance(subsets, list) or not subsets:
         return [*found, f"{where}: [[datasets.subsets]] is missing: there is nothing to train on"]
-    tables = [_table(subset) for subset in subsets]
+    tables = [table_of(subset) for subset in subsets]
     kind = _kind(tables)
     if kind is None:
         found.append(f"{where}: some subsets have metadata_file and some have not: put them into datasets of their own")
@@ -193,7 +187,7 @@ def _dataset_problems(where: str, general: Mapping[str, Any], dataset: Mapping[s
     for number, subset in enumerate(subsets, 1):
         place = f"{where}, subset {number}"
         found += SCHEMA.problems(place, "subsets", subset, keys)
-        if kind != "fine-tuning" and not _table(subset).get("image_dir"):
+        if kind != "fine-tuning" and not table_of(subset).get("image_dir"):
             found.append(f"{place}: image_dir is missing")
     found += _size_problems(where, {**_DEFAULTS, **general, **own})
     return found + _together(where, {**general, **own}, tables)
@@ -249,9 +243,9 @@ def _picture_problems(where: str, folder: Path, values: Mapping[str, Any]) -> li
 def _subsets(content: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
     datasets = content.get("datasets")
     for number, dataset in enumerate(datasets if isinstance(datasets, list) else [], 1):
-        subsets = _table(dataset).get("subsets")
+        subsets = table_of(dataset).get("subsets")
         for inner, subset in enumerate(subsets if isinstance(subsets, list) else [], 1):
-            yield f"[[datasets]] {number}, subset {inner}", _table(dataset), _table(subset)
+            yield f"[[datasets]] {number}, subset {inner}", table_of(dataset), table_of(subset)
 
 
 def _kind(subsets: list[Mapping[str, Any]]) -> str | None:
@@ -259,10 +253,6 @@ def _kind(subsets: list[Mapping[str, Any]]) -> str | None:
         return "ControlNet"
     described = ["metadata_file" in subset for subset in subsets]
     return "fine-tuning" if all(described) else None if any(described) else "DreamBooth"
-
-
-def _table(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _sides(value: Any) -> list[int]:

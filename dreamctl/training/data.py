@@ -10,7 +10,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from dreamctl.domain.concept import Concept, compose_caption
+from dreamctl.domain.concept import Concept, taught_text
 from dreamctl.domain.recipe import Recipe
 from dreamctl.errors import DreamctlError, InvalidInput
 from dreamctl.runfolder import RunFolder
@@ -42,9 +42,7 @@ def read_examples(run: RunFolder, recipe: Recipe, concept: Concept) -> list[Exam
     examples = []
     for path, picture in zip(run.data.pictures(), manifest.pictures, strict=True):
         _check_size(path, recipe.training.resolution)
-        caption = captions[picture.file]
-        # a caption that already holds the trigger is whole
-        text = caption if manifest.trigger and caption else compose_caption(recipe.prompt, concept, caption)
+        text = taught_text(recipe.prompt, concept, captions[picture.file], manifest.trigger)
         mask = run.data.path / picture.mask if picture.mask else None
         examples.append(Example(path, text, mask, picture.repeats))
     return examples

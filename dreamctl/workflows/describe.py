@@ -9,7 +9,7 @@ from pathlib import Path
 from dreamctl import recipes
 from dreamctl.context import Context
 from dreamctl.datasetfolder import DatasetFolder
-from dreamctl.domain.concept import Concept, compose_caption
+from dreamctl.domain.concept import Concept, taught_text
 from dreamctl.domain.dataset import IMAGE_SUFFIXES
 from dreamctl.domain.identifiers import first_free
 from dreamctl.domain.recipe import Recipe
@@ -152,8 +152,7 @@ def _items(dataset: DatasetFolder, recipe: Recipe | None, concept: Concept) -> t
     template = recipe.prompt if recipe else str(Recipe.model_fields["prompt"].default)
     items = []
     for path, picture in zip(dataset.pictures(), manifest.pictures, strict=True):
-        caption = captions[picture.file]
-        whole = caption if manifest.trigger and caption else compose_caption(template, concept, caption)
+        whole = taught_text(template, concept, captions[picture.file], manifest.trigger)
         mask = dataset.path / picture.mask if picture.mask else None
         if mask and not mask.is_file():
             raise NotFound(f"{mask} is gone", field="DATASET", hint="run `dreamctl prepare` again")
