@@ -32,6 +32,12 @@ def quarters(width: int = 96, height: int = 64) -> Image.Image:
     return image
 
 
+def noise(width: int, height: int, deviation: float, seed: int = 0) -> Image.Image:
+    """Grey noise, the same for the same seed (`Image.effect_noise` draws anew each time)."""
+    grain = Image.frombytes("L", (width, height), random.Random(seed).randbytes(width * height))
+    return grain.point([min(255, max(0, round(128 + (value - 127.5) * deviation / 73.9))) for value in range(256)])
+
+
 def packed(image: Image.Image, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)

@@ -19,6 +19,7 @@ from tests.pictures import (
     RED,
     RULES,
     near,
+    noise,
     opened,
     packed,
     pixel,
@@ -35,13 +36,13 @@ def refusal(data: bytes) -> str:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF", "WEBP"])
 def test_a_truncated_picture_is_refused(kind: str) -> None:
-    data = packed(Image.effect_noise((200, 200), 80).convert("RGB"), kind)
+    data = packed(noise(200, 200, 80).convert("RGB"), kind)
     assert refusal(data[: len(data) // 2])
 
 
 def test_truncated_jpeg_and_png_are_called_so() -> None:
     for kind in ("JPEG", "PNG"):
-        data = packed(Image.effect_noise((200, 200), 80).convert("RGB"), kind)
+        data = packed(noise(200, 200, 80).convert("RGB"), kind)
         assert "truncated" in refusal(data[: len(data) * 2 // 3])
 
 

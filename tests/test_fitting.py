@@ -19,13 +19,14 @@ from tests.pictures import (
     hidden,
     mask_of,
     near,
+    noise,
     opened,
     packed,
     pixel,
     quarters,
 )
 
-NOISE = Image.effect_noise((512, 512), 80).convert("RGB")
+NOISE = noise(512, 512, 80).convert("RGB")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
 from dreamctl.looks import ALIKE_BITS, alike, blur, fingerprint, focus
-from tests.pictures import patchwork
+from tests.pictures import noise, patchwork
 
 PICTURE = Image.effect_mandelbrot((600, 400), (-2, -1.2, 1, 1.2), 80).convert("RGB")
 
@@ -67,13 +67,13 @@ def test_pictures_of_one_colour_are_nobodys_twins() -> None:
 def test_the_focus_lies_where_the_detail_is() -> None:
     for x, y in ((80, 300), (500, 100), (300, 200)):
         image = Image.new("RGB", (640, 400), "grey")
-        image.paste(Image.effect_noise((80, 80), 90).convert("RGB"), (x - 40, y - 40))
+        image.paste(noise(80, 80, 90).convert("RGB"), (x - 40, y - 40))
         across, down = focus(image)
         assert abs(across - x / 640) < 0.05 and abs(down - y / 400) < 0.05
 
 
 def test_the_focus_of_a_cut_out_is_what_is_left() -> None:
-    image = Image.effect_noise((400, 200), 90).convert("RGBA")
+    image = noise(400, 200, 90).convert("RGBA")
     image.putalpha(0)
     image.paste((255, 0, 0, 255), (300, 50, 380, 150))
     assert focus(image)[0] > 0.8

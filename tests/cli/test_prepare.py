@@ -19,6 +19,7 @@ from PIL import Image
 
 from dreamctl.cli.app import main
 from dreamctl.files import sha256_file
+from tests.pictures import noise
 
 PREPARE = [sys.executable, "-m", "dreamctl", "prepare"]
 AS_ROOT = sys.platform == "linux" and os.geteuid() == 0
@@ -123,7 +124,7 @@ def test_a_full_disk(user: Path, small_disk: Path, capsys: pytest.CaptureFixture
     original = user / "original"
     original.mkdir()
     for number in range(5):
-        Image.effect_noise((200, 200), 50 + number).save(original / f"{number}.png")
+        noise(200, 200, 50, number).save(original / f"{number}.png")
     assert main(["prepare", "original", "--size", "256", "--out", str(small_disk / "data")]) == 1
     err = capsys.readouterr().err
     assert "no space left on device" in err and "free some space" in err
@@ -139,7 +140,7 @@ def heap(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("heap") / "original"
     folder.mkdir()
     for number in range(9):
-        Image.effect_noise((900, 700), 20 + number).convert("RGB").save(folder / f"{number:02}.jpg", quality=90)
+        noise(900, 700, 20, number).convert("RGB").save(folder / f"{number:02}.jpg", quality=90)
         (folder / f"{number:02}.txt").write_text(f"scene {number}")
     return folder
 
@@ -175,11 +176,13 @@ def disturb(heap: Path, out: Path, wait: float, number: signal.Signals) -> int:
 
 def kills(heap: Path, folder: Path, count: int) -> None:
     wanted, seconds = undisturbed(heap, folder)
+    manifest = (folder / "undisturbed" / "data" / "dataset.json").read_text()
     chance = random.Random(2026)
     for turn in range(count):
         out = folder / str(turn) / "data"
         disturb(heap, out, seconds * chance.uniform(0.2, 1.0), signal.SIGKILL)
         run(heap, out)
+        assert (out / "dataset.json").read_text() == manifest  # a difference is told line by line
         assert snapshot(out) == wanted
 
 
