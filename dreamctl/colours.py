@@ -28,7 +28,12 @@ def eight_bit(image: Image.Image, notes: list[str]) -> Image.Image:
         if highest == 0:
             raise UnusablePicture("is wholly transparent", hint="save it again with its subject visible")
         return image if lowest != 255 else image.convert("RGB")
-    return image.convert(_EIGHT_BIT.get(image.mode, image.mode))
+    return in_mode(image, _EIGHT_BIT.get(image.mode, image.mode))
+
+
+def in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """The picture itself where it has that mode: Pillow would copy it."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _from_integers(image: Image.Image, notes: list[str]) -> Image.Image:
@@ -95,16 +100,16 @@ def srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Image.I
     if not profile:
         if image.mode == "CMYK":
             notes.append("is CMYK without a colour profile: its colours are approximate")
-        return image.convert("RGB")
+        return in_mode(image, "RGB")
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         mode = _PROFILE_MODES[source.profile.xcolor_space.strip()]
         if (mode == "CMYK") != (image.mode == "CMYK"):
             raise ValueError("the profile is for another kind of picture")
         if mode == "RGB" and "sRGB" in ImageCms.getProfileDescription(source):
-            return image.convert("RGB")
+            return in_mode(image, "RGB")
         converted = ImageCms.profileToProfile(
-            image.convert(mode), source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+            in_mode(image, mode), source, ImageCms.createProfile("sRGB"), outputMode="RGB"
         )
         assert converted is not None  # not in place
         return converted

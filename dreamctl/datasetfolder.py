@@ -5,12 +5,14 @@ Digests are computed when used: an edited caption or picture is a change, never 
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dreamctl.domain.dataset import Dataset, captions_digest, pictures_digest
+from dreamctl.domain.dataset import Dataset, Pictures, captions_digest, pictures_digest
 from dreamctl.errors import DreamctlError, InvalidInput
-from dreamctl.files import read_json, sha256_file, write_json, write_text
+from dreamctl.files import read_json, replacing, sha256_file, write_text
 
 MANIFEST = "dataset.json"
 MASKS = "masks"
@@ -42,32 +44,49 @@ class DatasetFolder:
 
     def captions(self) -> dict[str, str]:
         """Caption by picture file; "" where there is none. Raises InvalidInput that names one that is not UTF-8."""
-        result = {}
-        for picture in self.manifest().pictures:
-            file = self.caption_file(picture.file)
-            try:
-                result[picture.file] = file.read_text(encoding="utf-8").strip() if file.exists() else ""
-            except UnicodeDecodeError as error:
-                raise InvalidInput(f"{file} is not UTF-8 text", hint="save it as UTF-8") from error
-        return result
+        return {picture.file: self.caption(picture.file) for picture in self.manifest().pictures}
+
+    def caption(self, picture: str) -> str:
+        """The caption of a picture file; "" where there is none. Raises InvalidInput where it is not UTF-8."""
+        file = self.caption_file(picture)
+        try:
+            return file.read_text(encoding="utf-8").strip() if file.exists() else ""
+        except UnicodeDecodeError as error:
+            raise InvalidInput(f"{file} is not UTF-8 text", hint="save it as UTF-8") from error
 
     def write_caption(self, picture: str, caption: str) -> None:
         write_text(self.caption_file(picture), caption.strip() + "\n")
 
     def write_manifest(self, manifest: Dataset) -> None:
-        write_json(self.path / MANIFEST, manifest.plain())
+        """Write `dataset.json`, a line for each picture."""
+        with replacing(self.path / MANIFEST) as temporary, open(temporary, "wb") as file:
+            file.writelines(_text(manifest))
 
     def files(self) -> list[str]:
         """Names of all pictures and masks, relative to the folder."""
-        pictures = self.manifest().pictures
-        return [item for picture in pictures for item in (picture.file, picture.mask) if item]
+        return list(self.manifest().pictures.files())
 
     def digests(self) -> tuple[str, str]:
         """(pictures digest, captions digest) of what lies in the folder now."""
         self.pictures()
-        files = {name: sha256_file(self.path / name) for name in self.files()}
-        repeats = {picture.file: picture.repeats for picture in self.manifest().pictures}
-        return pictures_digest(files, repeats), captions_digest(self.captions())
+        return self.pictures_digest(self.manifest().pictures), captions_digest(self.captions())
+
+    def pictures_digest(self, pictures: Pictures) -> str:
+        """The digest of `pictures` as they lie in the folder now."""
+        names = sorted(pictures.files())
+        often = {picture.repeats for picture in pictures}
+        repeats = {picture.file: picture.repeats for picture in pictures} if len(often) > 1 else {}
+        return pictures_digest(((name, sha256_file(self.path / name)) for name in names), repeats)
+
+
+def _text(manifest: Dataset) -> Iterator[bytes]:
+    """`dataset.json`, indented but for its pictures, piece by piece."""
+    rest = manifest.model_copy(update={"pictures": Pictures()}).plain()
+    before, empty, after = json.dumps(rest, indent=2, ensure_ascii=False).partition('"pictures": []')
+    yield (before + empty[:-1]).encode()
+    for number, line in enumerate(manifest.pictures.lines):
+        yield (b",\n    " if number else b"\n    ") + line
+    yield (("\n  ]" if manifest.pictures else "]") + after + "\n").encode()
 
 
 def is_dataset(path: Path) -> bool:

@@ -21,8 +21,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from dreamctl.errors import DreamctlError, InvalidInput, NotFound
 
 _CHUNK = 1 << 20
@@ -42,10 +40,11 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, name_synced: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it is synced and takes `path`'s place, else it is removed.
 
-    The temporary name keeps the suffix, since libraries choose a format by it.
+    The temporary name keeps the suffix, since libraries choose a format by it. Without `name_synced` a power failure
+    may lose the new name, but never half of the file: for those who write many and then call `sync_folder` themselves.
     """
     temporary = _beside(path)
     try:
@@ -54,9 +53,10 @@ def replacing(path: Path) -> Iterator[Path]:
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        sync_folder(path.parent)
+        if name_synced:
+            sync_folder(path.parent)
     except OSError as error:
-        raise _explained(error, path) from error
+        raise explained(error, path) from error
     finally:
         with contextlib.suppress(OSError):  # gone after the rename; a full disk must not hide the first error
             temporary.unlink(missing_ok=True)
@@ -89,14 +89,14 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             os.replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
-        raise _explained(error, path) from error
+        raise explained(error, path) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path` atomically and durably. Raises DreamctlError naming the path when it cannot."""
-    with replacing(path) as temporary:
+def write_bytes(path: Path, data: bytes, name_synced: bool = True) -> None:
+    """Write `data` to `path` atomically and durably (see `replacing`). Raises DreamctlError naming the path."""
+    with replacing(path, name_synced) as temporary:
         temporary.write_bytes(data)
 
 
@@ -119,7 +119,7 @@ def write_new(paths: Iterable[Path], data: bytes) -> Path:
             path = next(candidates)
         sync_folder(path.parent)
     except OSError as error:
-        raise _explained(error, path) from error
+        raise explained(error, path) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -155,7 +155,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except OSError as error:
-        raise _explained(error, path) from error
+        raise explained(error, path) from error
     except ValueError as error:
         raise DreamctlError(f"{path} is not valid JSON: {error}") from error
 
@@ -169,7 +169,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path} is not valid TOML: {error}") from error
     except OSError as error:
-        raise _explained(error, path) from error
+        raise explained(error, path) from error
 
 
 def sha256_file(path: Path) -> str:
@@ -201,6 +201,8 @@ def locked(
     While somebody else has it, `on_wait` is told once with that holder's words, and `check` is called again and again:
     it may raise to give up.
     """
+    from filelock import FileLock, Timeout  # here: prepare's processes start without it
+
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     for attempt in itertools.count():
@@ -254,7 +256,8 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".{path.stem[:80]}.{secrets.token_hex(4)}{path.suffix}")
 
 
-def _explained(error: OSError, path: Path) -> DreamctlError:
+def explained(error: OSError, path: Path) -> DreamctlError:
+    """The system's error as one of ours that names the file and the way out."""
     where = error.filename or path
     if isinstance(error, FileExistsError) and Path(where) in path.parents:
         return DreamctlError(f"{where} is a file, not a folder", hint="choose another place")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,9 +128,11 @@ def fit(data: bytes, rules: Rules, suffix: str = "") -> Fitted:
         where = _placed(decoded.upright_size, rules, focus)
         notes = [*decoded.warnings, *_size_notes(where, rules, decoded.upright_size)]
         colour, alpha = upright(decoded, _scaled(decoded, where), notes)
-        if looks.blur(colour) > BLURRED:
+        grey = colour.convert("L")
+        if looks.blur(grey) > BLURRED:
             notes.append("looks blurred: a sharper one teaches better")
-        return _framed(colour, alpha, where, decoded.upright_size, rules, notes)
+        fingerprint = looks.fingerprint(grey)
+        return _framed(colour, alpha, where, decoded.upright_size, rules, fingerprint, notes)
 
 
 def _placed(size: Size, rules: Rules, focus: tuple[float, float] = CENTRE) -> Placement:
@@ -162,15 +164,16 @@ def _scaled(decoded: Decoded, where: Placement) -> Image.Image:
 
 
 def _framed(
-    colour: Image.Image, alpha: Image.Image | None, where: Placement, source: Size, rules: Rules, notes: list[str]
-) -> Fitted:
+    colour: Image.Image, alpha: Image.Image | None, where: Placement, source: Size, rules: Rules, fingerprint: str,
+    notes: Sequence[str],
+) -> Fitted:  # fmt: skip
     canvas = Image.new("RGB", where.canvas, rules.background or (255, 255, 255))
     canvas.paste(colour, where.box, alpha if rules.background else None)
     mask = None
     if alpha or colour.size != where.canvas:
         subject = Image.new("L", where.canvas, 0)
         subject.paste(alpha or 255, where.box)
-        mask = _encoded(subject, "PNG")
+        mask = _encoded(subject, "PNG", compress_level=1)  # no smaller at 6, twice as slow
         if rules.background is None:
             canvas.putalpha(subject)
     options: dict[str, Any] = {"quality": rules.quality} if rules.format != "png" else {}
@@ -182,7 +185,7 @@ def _framed(
         size=where.canvas,
         box=where.box,
         crop=None if where.crop == (0, 0, *source) else where.crop,
-        fingerprint=looks.fingerprint(colour),
+        fingerprint=fingerprint,
         warnings=tuple(notes),
     )
 

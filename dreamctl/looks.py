@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 
 from PIL import Image, ImageChops, ImageFilter, ImageStat
 from PIL.Image import Resampling
@@ -19,14 +20,14 @@ ALIKE_BITS = _BANDS - 1
 """Fingerprints that differ in at most so many of 128 bits are of one picture: saved again, scaled, hardly edited."""
 
 
-def blur(image: Image.Image) -> float:
-    """How blurred a picture is, from 0 (sharp) to 1: how little it changes when it is blurred once more.
+def blur(grey: Image.Image) -> float:
+    """How blurred a picture (L) is, from 0 (sharp) to 1: how little it changes when it is blurred once more.
 
     Crété-Roffet et al., "The blur effect: perception and estimation with a new no-reference perceptual blur metric"
     (2007). 0 for a picture without any edge.
     """
-    grey = image.convert("L")
     if max(grey.size) > _BLUR_SIDE:
+        grey = grey.copy()
         grey.thumbnail((_BLUR_SIDE, _BLUR_SIDE), Resampling.BOX)
     shares = []
     for radius, step in (((_BLUR_RADIUS, 0), (1, 0)), ((0, _BLUR_RADIUS), (0, 1))):
@@ -75,12 +76,12 @@ def _middle(profile: bytes) -> float:
     return sum(value * (place + 0.5) for place, value in enumerate(strong)) / total / count if total else 0.5
 
 
-def fingerprint(image: Image.Image) -> str:
-    """128 bits, in hex, that stay when a picture is scaled, recompressed or made brighter (difference hash, both ways).
+def fingerprint(grey: Image.Image) -> str:
+    """128 bits of a picture (L), in hex, that stay when it is scaled, recompressed or made brighter.
 
-    Neal Krawetz, "Kind of Like That" (2013): whether each of 8 × 8 cells is darker than the next one, across and down.
+    A difference hash, both ways: whether each of 8 × 8 cells is darker than the next one, across and down. Neal
+    Krawetz, "Kind of Like That" (2013).
     """
-    grey = image.convert("L")
     bits = 0
     for turned in (grey, grey.transpose(Image.Transpose.TRANSPOSE)):
         cells = turned.resize((_HASH_SIDE + 1, _HASH_SIDE), Resampling.BOX).tobytes()
@@ -90,24 +91,40 @@ def fingerprint(image: Image.Image) -> str:
     return f"{bits:0{_HASH_BITS // 4}x}"
 
 
-def alike(fingerprints: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """(name, an earlier name whose picture is nearly the same) for each of the (name, fingerprint) that has one.
+def alike(fingerprints: Iterable[str | None]) -> Iterator[tuple[int, int]]:
+    """(place, the place of an earlier one that is nearly the same) for each of the fingerprints that has one.
 
     Of fingerprints that differ in no more bits than there are bands less one, one band is equal: only those are
-    compared, so that a hundred thousand pictures take seconds.
+    compared, so that a hundred thousand pictures take seconds; arrays, so that they take a few bytes each.
     """
-    bands: dict[tuple[int, int], list[tuple[int, str]]] = {}
-    for name, text in fingerprints:
-        value = int(text, 16)
-        if value in _FLAT:
-            continue
-        places = [(index, value >> _BAND_BITS * index & (1 << _BAND_BITS) - 1) for index in range(_BANDS)]
-        near = (known for place in places for known in bands.get(place, ()))
-        twin = next((other for known, other in near if (known ^ value).bit_count() <= ALIKE_BITS), None)
+    high, low = array("Q"), array("Q")
+    newest = [array("i", [-1]) * (1 << _BAND_BITS) for _ in range(_BANDS)]  # for each value of a band
+    before = [array("i") for _ in range(_BANDS)]  # for each fingerprint: the one before it with the same value
+    for place, text in enumerate(fingerprints):
+        value = int(text or "0", 16)
+        high.append(value >> 64)
+        low.append(value & (1 << 64) - 1)
+        bands = [value >> _BAND_BITS * band & (1 << _BAND_BITS) - 1 for band in range(_BANDS)]
+        flat = value in _FLAT
+        twin = None if flat else _nearest(value, bands, newest, before, high, low)
         if twin is not None:
-            yield name, twin
-            continue
-        for place in places:
-            band = bands.setdefault(place, [])
-            if len(band) < _BAND_LENGTH:
-                band.append((value, name))
+            yield place, twin
+        for band, bits in enumerate(bands):
+            before[band].append(newest[band][bits])
+            if not flat and twin is None:
+                newest[band][bits] = place
+
+
+def _nearest(
+    value: int, bands: Sequence[int], newest: Sequence[array[int]], before: Sequence[array[int]],
+    high: array[int], low: array[int],
+) -> int | None:  # fmt: skip
+    for band, bits in enumerate(bands):
+        place = newest[band][bits]
+        for _ in range(_BAND_LENGTH):
+            if place < 0:
+                break
+            if (value ^ (high[place] << 64 | low[place])).bit_count() <= ALIKE_BITS:
+                return place
+            place = before[band][place]
+    return None

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for_connection
@@ -24,19 +24,21 @@ _AHEAD = 4
 _KILLED = "the memory may have run out: close other programs, then run the same command again"
 
 
-def spread(function: Callable[[Item], Result], items: Sequence[Item]) -> Generator[Result, None, None]:
+def spread(function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:
     """The results of `function` over `items`, as they come; on all cores where there are more than eight items.
 
-    `function` and the items must be picklable. Only a few items a core are under way at a time.
+    `function` and the items must be picklable. Only a few items a core are under way, or taken, at a time.
     """
-    cores = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, len(items))
-    if len(items) <= _WORTH_PROCESSES or cores < 2:
-        yield from map(function, items)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    rest = iter(items)
+    first = list(itertools.islice(rest, _WORTH_PROCESSES + 1))
+    rest = itertools.chain(first, rest)
+    if len(first) <= _WORTH_PROCESSES or cores < 2:
+        yield from map(function, rest)
         return
     spawn = multiprocessing.get_context("spawn")  # forking a process that has threads deadlocks now and then
     pool = ProcessPoolExecutor(cores, spawn, _live_with_parent)
     try:
-        rest = iter(items)
         pending: set[Future[Result]] = {pool.submit(function, item) for item in itertools.islice(rest, cores * _AHEAD)}
         while pending:
             done, pending = wait(pending, return_when=FIRST_COMPLETED)

@@ -7,22 +7,25 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from dreamctl.datasetfolder import DatasetFolder
-from dreamctl.domain.base import digest
-from dreamctl.domain.dataset import Dataset, Picture
+from dreamctl.domain.base import digest_of_items
+from dreamctl.domain.dataset import Dataset, Picture, Pictures
 from dreamctl.errors import DreamctlError
 from dreamctl.files import write_bytes
 
 MOST = 400
 """Pictures on a sheet; those with warnings come first where there are more."""
 
-_CELL, _GAP, _LINE = 160, 12, 16
+_CELLS = {60: 192, MOST: 128}
+"""Pixels of a picture's side where there are at most so many; 128 is what a JPEG of 512 is quickly decoded at."""
+_GAP, _LINE = 12, 16
 _WIDTH = 1600
 _KEY = "dreamctl"
 _INK, _PAPER = (40, 40, 40), (245, 245, 245)
@@ -34,13 +37,17 @@ def sheet_file(dataset: Path) -> Path:
     return dataset.with_name(f"{dataset.name}-contact-sheet.png")
 
 
-def write_sheet(folder: DatasetFolder, warned: Mapping[str, str]) -> Path:
-    """Write the folder's sheet, unless the one that is there shows the same; `warned`: a warning by picture file.
+def write_sheet(dataset: Path, manifest: Dataset, warned: Mapping[str, str]) -> Path:
+    """Write the sheet of a dataset folder, unless the one that is there shows the same.
+
+    `warned`: a warning by picture file.
 
     Raises DreamctlError where a file of that name is not a sheet of ours, or cannot be written.
     """
-    path, manifest = sheet_file(folder.path), folder.manifest()
-    state = digest([manifest.plain(), dict(warned)])
+    path = sheet_file(dataset)
+    head = manifest.model_copy(update={"pictures": Pictures()}).plain()
+    lines = map(bytes.decode, manifest.pictures.lines)
+    state = digest_of_items(itertools.chain([head, dict(warned)], lines))
     shown = _shown(path)
     if shown is None and path.exists():
         raise DreamctlError(f"{path} is there and is not a contact sheet", hint="move it away, or say --no-sheet")
@@ -48,7 +55,7 @@ def write_sheet(folder: DatasetFolder, warned: Mapping[str, str]) -> Path:
         info = PngImagePlugin.PngInfo()
         info.add_text(_KEY, state)
         png = io.BytesIO()
-        draw(folder, manifest, warned).save(png, "PNG", pnginfo=info)
+        draw(dataset, manifest, warned).save(png, "PNG", pnginfo=info, compress_level=1)
         write_bytes(path, png.getvalue())
     return path
 
@@ -60,35 +67,37 @@ def marks(picture: Picture, warned: Mapping[str, str]) -> list[str]:
     return [mark for mark, is_so in happened.items() if is_so]
 
 
-def draw(folder: DatasetFolder, manifest: Dataset, warned: Mapping[str, str]) -> Image.Image:
+def draw(folder: Path, manifest: Dataset, warned: Mapping[str, str]) -> Image.Image:
     """The sheet, in rows, below a line that sums up."""
     pictures = _chosen(manifest.pictures, warned)
-    across = max(1, min(len(pictures), (_WIDTH - _GAP) // (_CELL + _GAP)))
-    step_y = _CELL + 2 * _LINE + _GAP
-    width = max(4 * (_CELL + _GAP), across * (_CELL + _GAP)) + _GAP
+    cell = next(side for most, side in _CELLS.items() if len(pictures) <= most)
+    across = max(1, min(len(pictures), (_WIDTH - _GAP) // (cell + _GAP)))
+    step_y = cell + 2 * _LINE + _GAP
+    width = max(4 * (cell + _GAP), across * (cell + _GAP)) + _GAP
     sheet = Image.new("RGB", (width, 3 * _LINE + math.ceil(len(pictures) / across) * step_y), _PAPER)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
-    pen.text((_GAP, _GAP), _summary(folder.path.name, manifest, warned), _INK, ImageFont.load_default(15))
+    pen.text((_GAP, _GAP), _summary(folder.name, manifest, warned), _INK, ImageFont.load_default(15))
     for number, picture in enumerate(pictures):
-        left = _GAP + number % across * (_CELL + _GAP)
+        left = _GAP + number % across * (cell + _GAP)
         top = 3 * _LINE + number // across * step_y
-        _draw_one(sheet, pen, folder.path / picture.file, picture, left, top)
+        _draw_one(sheet, pen, folder / picture.file, picture, (left, top), cell)
         happened = marks(picture, warned)
-        pen.text((left, top + _CELL + 2), _short(picture.file, font), _INK, font)
+        pen.text((left, top + cell + 2), _short(picture.file, cell, font), _INK, font)
         place = left
         for mark in happened:
-            pen.text((place, top + _CELL + _LINE), mark, _MARKS[mark], font)
+            pen.text((place, top + cell + _LINE), mark, _MARKS[mark], font)
             place += round(font.getlength(mark)) + 8
     return sheet
 
 
-def _draw_one(sheet: Image.Image, pen: ImageDraw.ImageDraw, file: Path, picture: Picture, left: int, top: int) -> None:
+def _draw_one(
+    sheet: Image.Image, pen: ImageDraw.ImageDraw, file: Path, picture: Picture, corner: tuple[int, int], cell: int
+) -> None:
     with Image.open(file) as image:
-        image.draft("RGB", (_CELL, _CELL))
-        small = image.convert("RGBA")
-    small.thumbnail((_CELL, _CELL))
-    x, y = left + (_CELL - small.width) // 2, top + (_CELL - small.height) // 2
-    sheet.paste(small, (x, y), small)
+        image.thumbnail((cell, cell), reducing_gap=1.0)  # which decodes a JPEG no larger than needed
+        small = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    x, y = corner[0] + (cell - small.width) // 2, corner[1] + (cell - small.height) // 2
+    sheet.paste(small, (x, y), small if small.mode == "RGBA" else None)
     pen.rectangle((x - 1, y - 1, x + small.width, y + small.height), outline=(190, 190, 190))
     if picture.box and picture.box != (0, 0, picture.width, picture.height):
         scale = small.width / picture.width
@@ -97,26 +106,28 @@ def _draw_one(sheet: Image.Image, pen: ImageDraw.ImageDraw, file: Path, picture:
         pen.rectangle(box, outline=_MARKS["padded"])
 
 
-def _chosen(pictures: Sequence[Picture], warned: Mapping[str, str]) -> list[Picture]:
+def _chosen(pictures: Pictures, warned: Mapping[str, str]) -> list[Picture]:
     if len(pictures) <= MOST:
         return list(pictures)
-    return sorted(pictures, key=lambda picture: picture.file not in warned)[:MOST]
+    first = (picture for picture in pictures if picture.file in warned)
+    rest = (picture for picture in pictures if picture.file not in warned)
+    return list(itertools.islice(itertools.chain(first, rest), MOST))
 
 
 def _summary(name: str, manifest: Dataset, warned: Mapping[str, str]) -> str:
-    counted = {mark: sum(mark in marks(picture, warned) for picture in manifest.pictures) for mark in _MARKS}
+    counted = Counter(mark for picture in manifest.pictures for mark in marks(picture, warned))
     parts = [f"{name}: {len(manifest.pictures)} pictures, {manifest.fit} at {manifest.size}"]
-    parts += [f"{count} {mark}" for mark, count in counted.items() if count]
+    parts += [f"{counted[mark]} {mark}" for mark in _MARKS if counted[mark]]
     parts += [f"{len(manifest.skipped)} skipped"] if manifest.skipped else []
     parts += [f"the first {MOST} shown"] if len(manifest.pictures) > MOST else []
     return "  ·  ".join(parts)
 
 
-def _short(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:
+def _short(text: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:
     """The text as it fits under a picture."""
-    if font.getlength(text) <= _CELL:
+    if font.getlength(text) <= width:
         return text
-    while text and font.getlength(text + "…") > _CELL:
+    while text and font.getlength(text + "…") > width:
         text = text[:-1]
     return text + "…"
 

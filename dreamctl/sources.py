@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import stat
+import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path, PurePath
 
 from dreamctl.domain.dataset import Skipped
@@ -30,10 +32,19 @@ class Source:
     `repeats`: how often a training shows it in an epoch. `text` is its caption where a list of URLs told one.
     """
 
-    path: Path
+    folder: str  # one string for all of a folder: a heap may hold hundreds of thousands, and a Path weighs 400 bytes
+    file: str
     name: str
     repeats: int = 1
     text: str = ""
+
+    @classmethod
+    def at(cls, path: Path, name: str, repeats: int = 1, text: str = "") -> Source:
+        return cls(sys.intern(str(path.parent)), path.name, name, repeats, text)
+
+    @property
+    def path(self) -> Path:
+        return Path(self.folder, self.file)
 
     def caption(self) -> Path | None:
         """The caption file beside it, if there is one."""
@@ -74,7 +85,8 @@ def find(places: Sequence[Path], leave_out: Path, recursive: bool = False) -> Fo
     Raises NotFound for a place that does not exist, InvalidInput for one that is `leave_out` itself.
     """
     output = leave_out.resolve()
-    found: dict[Path, Source] = {}
+    found: list[Source] = []
+    seen: set[Path] = set()  # a file that two of the places hold counts once
     skipped: list[Skipped] = []
     roots: set[str] = set()
     for place in places:
@@ -91,28 +103,38 @@ def find(places: Sequence[Path], leave_out: Path, recursive: bool = False) -> Fo
             name = printable(path.relative_to(root.parent).as_posix())
             reason = _unfit(path, root)
             if reason is None:
-                found.setdefault(path, Source(path, name, repeats_of(path.parent.name if root.is_dir() else "")))
+                source = Source.at(path, name, repeats_of(path.parent.name if root.is_dir() else ""))
+                if len(places) == 1 or path not in seen:
+                    found.append(source)
+                if len(places) > 1:
+                    seen.add(path)
             else:
                 skipped.append(Skipped(source=name, reason=reason, advice="put the picture itself there"))
-    return Found(ordered(found.values()), tuple(skipped), frozenset(roots))
+    return Found(ordered(found), tuple(skipped), frozenset(roots))
 
 
 def ordered(sources: Iterable[Source]) -> tuple[Source, ...]:
     """In the order of their names, each of which is made unique: two folders `a/x` and `b/x` may both be named."""
-    result: dict[str, Source] = {}
-    for source in sorted(sources, key=lambda item: (_key(item.name), item.name, os.fsencode(item.path))):
+    result = list(sources)
+    for key in (attrgetter("file"), attrgetter("folder"), attrgetter("name"), lambda source: _key(source.name)):
+        result.sort(key=key)  # one after the other: a tuple for each would weigh more
+    taken: set[str] = set()
+    for place, source in enumerate(result):
         name, number = source.name, 2
-        while name in result:
+        while name in taken:
             name, number = f"{source.name} ({number})", number + 1
-        result[name] = replace(source, name=name)
-    return tuple(result.values())
+        taken.add(name)
+        if name != source.name:
+            result[place] = replace(source, name=name)
+    return tuple(result)
 
 
 def _entries(folder: Path, recursive: bool, output: Path) -> Iterator[Path]:
     """The files of a folder that may be pictures. Links to folders are not followed: no going in circles."""
     with os.scandir(folder) as entries:
-        listed = sorted(entries, key=lambda entry: entry.name)
-    for entry in listed:
+        listed = sorted(entries, key=attrgetter("name"), reverse=True)
+    while listed:
+        entry = listed.pop()  # what was looked at is let go
         path = Path(entry.path)
         if path == output or _hidden(entry.name):
             continue
@@ -154,22 +176,23 @@ def root_of(name: str) -> str:
     return name.partition("/")[0] if "/" in name else ""
 
 
-def output_names(sources: Sequence[Source], before: Mapping[str, str]) -> dict[str, str]:
-    """The output's name without suffix for each source's name; no two are alike on any file system.
+def output_names(sources: Sequence[Source], before: Mapping[str, str]) -> list[str]:
+    """The output's name without suffix for each source; no two are alike on any file system.
 
-    `before` holds the names of an earlier run, which stay. A name that is taken gets a number: `photo-2`.
+    `before` holds the names of an earlier run by the sources' names, which stay. A name that is taken gets a number:
+    `photo-2`.
     """
-    result = {source.name: before[source.name] for source in sources if source.name in before}
-    taken = {_key(name) for name in result.values()}
+    result = []
+    taken = {_key(before[source.name]) for source in sources if source.name in before}
     for source in sources:
-        if source.name in result:
-            continue
-        stem = clean_stem(source.path.stem)
-        name, number = stem, 2
-        while _key(name) in taken:
-            name, number = f"{stem}-{number}", number + 1
-        taken.add(_key(name))
-        result[source.name] = name
+        name = before.get(source.name)
+        if name is None:
+            name = stem = clean_stem(source.path.stem)
+            number = 2
+            while _key(name) in taken:
+                name, number = f"{stem}-{number}", number + 1
+            taken.add(_key(name))
+        result.append(name)
     return result
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from dreamctl.datasetfolder import DatasetFolder
 from dreamctl.domain.concept import Concept
-from dreamctl.domain.dataset import Dataset, Picture
+from dreamctl.domain.dataset import Dataset, Picture, Pictures
 from dreamctl.domain.recipe import Recipe
 from dreamctl.domain.run import ModelFile, RunRecord, State, Target, Weights, model_digest
 from dreamctl.files import locked, sha256_file, write_json
@@ -44,7 +44,7 @@ def write_dataset(
             )
         )  # fmt: skip
     dataset = DatasetFolder(folder)
-    dataset.write_manifest(Dataset(size=size, pictures=tuple(pictures), trigger=trigger))
+    dataset.write_manifest(Dataset(size=size, pictures=Pictures.of(pictures), trigger=trigger))
     for number, picture in enumerate(pictures):
         dataset.write_caption(picture.file, f"on a beach {number}")
     return dataset

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TextIO
 
@@ -30,6 +30,9 @@ class Table:
     empty: str = "nothing yet"
 
 
+Text = str | Table | Sequence[str | Table]
+
+
 @dataclass
 class Output:
     """Writes for one command."""
@@ -46,17 +49,25 @@ class Output:
     # results
 
     def emit(
-        self, value: Mapping[str, Any], text: str | Table | Sequence[str | Table], ids: Sequence[str] = ()
+        self,
+        value: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
+        text: Text | Callable[[], Text],
+        ids: Sequence[str] = (),
     ) -> None:
-        """The result of a command, once: `value` for --json, `text` for people, `ids` for --quiet."""
+        """The result of a command, once: `value` for --json, `text` for people, `ids` for --quiet.
+
+        Of a long result, functions: only the one whose form is wanted is called.
+        """
         self._clear()
         if self.mode == "json":
-            self._line(self.out, json.dumps({"schema": 1, **value}, indent=2, ensure_ascii=False, default=str))
+            plain = value() if callable(value) else value
+            self._line(self.out, json.dumps({"schema": 1, **plain}, indent=2, ensure_ascii=False, default=str))
         elif self.mode == "quiet":
             for item in ids:
                 self._line(self.out, item)
         else:
-            for part in [text] if isinstance(text, (str, Table)) else text:
+            parts = text() if callable(text) else text
+            for part in [parts] if isinstance(parts, (str, Table)) else parts:
                 self._show(part)
 
     def stream(self, value: Mapping[str, Any], text: str) -> None:

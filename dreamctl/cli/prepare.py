@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,9 @@ from dreamctl.cli.output import Table
 
 if TYPE_CHECKING:
     from dreamctl.workflows.prepare import PrepareReport
+
+
+_ROWS = 100  # of the table; `dataset.json` has them all
 
 
 def register(app: typer.Typer) -> None:
@@ -52,13 +56,13 @@ def prepare(
 
     shape = Shape(size, background, fit, focus, upscale, step, format_, quality)
     report = prepare(session.context(), sources, shape, out, recursive, zip_, sheet, strict, allow_private)
-    session.output.emit(_data(report), _text(report), [str(report.dataset)])
+    session.output.emit(partial(_data, report), partial(_text, report), [str(report.dataset)])
 
 
 def _data(report: PrepareReport) -> dict[str, Any]:
     return {
         "dataset": str(report.dataset),
-        "size": report.size,
+        "size": report.manifest.size,
         "digest": report.digest,
         "made": list(report.made),
         "kept": list(report.kept),
@@ -75,8 +79,12 @@ def _data(report: PrepareReport) -> dict[str, Any]:
 
 def _text(report: PrepareReport) -> list[str | Table]:
     made = set(report.made)
-    rows = [(picture.file, picture.source, "made" if picture.file in made else "kept") for picture in report.pictures]
-    rows += [(file, "", "removed") for file in report.removed]
+    rows = [
+        (picture.file, picture.source, "made" if picture.file in made else "kept")
+        for picture in report.pictures[:_ROWS]
+    ]
+    rows += [(file, "", "removed") for file in report.removed[:_ROWS]]
+    more = len(report.pictures) + len(report.removed) - len(rows)
     shapes = sorted({(picture.width, picture.height) for picture in report.pictures})
     shape = f"of {shapes[0][0]}×{shapes[0][1]}" if len(shapes) == 1 else f"in {len(shapes)} shapes"
     done = ", ".join(
@@ -91,6 +99,7 @@ def _text(report: PrepareReport) -> list[str | Table]:
     )
     lines: list[str | Table] = [
         Table(("picture", "source", ""), rows),
+        *([f"… and {more} more: see {report.dataset / 'dataset.json'}"] if more else []),
         f"{report.dataset}: {len(report.pictures)} pictures {shape} ({done})",
     ]
     if report.sheet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -40,8 +40,22 @@ class Stored(Noun):
 
 def digest(value: Any) -> str:
     """Hex SHA-256 of the canonical JSON of plain data: equal data, equal digest, on every machine."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_canonical(value)).hexdigest()
+
+
+def digest_of_items(items: Iterable[Any]) -> str:
+    """The digest of a list that is never held as a whole."""
+    hashed = hashlib.sha256()
+    opening = b"["
+    for item in items:
+        hashed.update(opening + _canonical(item))
+        opening = b","
+    hashed.update(b"[]" if opening == b"[" else b"]")
+    return hashed.hexdigest()
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:

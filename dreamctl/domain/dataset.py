@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, overload
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
-from dreamctl.domain.base import Noun, Stored, digest
+from dreamctl.domain.base import Noun, Stored, digest, digest_of_items
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -44,6 +47,64 @@ class Picture(Noun):
     repeats: int = Field(1, ge=1)
     warnings: tuple[str, ...] = ()
 
+    def line(self) -> bytes:
+        """As a line of JSON."""
+        return json.dumps(self.plain(), ensure_ascii=False, separators=(",", ":")).encode()
+
+
+class Pictures(Sequence[Picture]):
+    """The pictures of a dataset, each packed as a line of JSON: of hundreds of thousands no object is kept."""
+
+    __slots__ = ("lines",)
+
+    def __init__(self, lines: Iterable[bytes] = ()) -> None:
+        self.lines = tuple(lines)
+
+    @classmethod
+    def of(cls, pictures: Iterable[Picture]) -> Pictures:
+        return cls(picture.line() for picture in pictures)
+
+    def files(self) -> Iterator[str]:
+        """Names of all pictures and masks, relative to the folder."""
+        return (name for picture in self for name in (picture.file, picture.mask) if name)
+
+    @overload
+    def __getitem__(self, index: int) -> Picture: ...
+    @overload
+    def __getitem__(self, index: slice) -> Pictures: ...
+    def __getitem__(self, index: int | slice) -> Picture | Pictures:
+        return Pictures(self.lines[index]) if isinstance(index, slice) else _unpacked(self.lines[index])
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __iter__(self) -> Iterator[Picture]:
+        return map(_unpacked, self.lines)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Pictures) and self.lines == other.lines
+
+    def __hash__(self) -> int:
+        return hash(self.lines)
+
+    def __repr__(self) -> str:
+        return f"Pictures({list(self)})"
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """From Pictures as they are, or from a sequence of pictures or of plain data; to a list of plain data."""
+        return core_schema.no_info_wrap_validator_function(
+            lambda value, inner: value if isinstance(value, cls) else cls.of(inner(value)),
+            handler.generate_schema(tuple[Picture, ...]),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda pictures: [json.loads(line) for line in pictures.lines]
+            ),
+        )
+
+
+def _unpacked(line: bytes) -> Picture:
+    return Picture.model_validate_json(line)
+
 
 class Skipped(Noun):
     """A source that did not become a picture, why, and what to do."""
@@ -64,19 +125,19 @@ class Dataset(Stored):
     step: int = 64
     format: str = "jpeg"
     quality: int = 95
-    pictures: tuple[Picture, ...]
+    pictures: Pictures
     skipped: tuple[Skipped, ...] = ()
     trigger: str | None = None
 
 
-def pictures_digest(sha256_by_file: Mapping[str, str], repeats_by_file: Mapping[str, int] | None = None) -> str:
-    """One digest for the pictures (and masks) of a dataset, whatever their order.
+def pictures_digest(sha256_by_file: Iterable[tuple[str, str]], repeats_by_file: Mapping[str, int] | None = None) -> str:
+    """One digest for the pictures (and masks) of a dataset, which come in the order of their names.
 
     Repeats count where they differ: all pictures ten times are all pictures once.
     """
     repeats = repeats_by_file or {}
     told = sorted(repeats.items()) if len(set(repeats.values())) > 1 else []
-    return digest([*sorted(sha256_by_file.items()), *told])
+    return digest_of_items(itertools.chain(sha256_by_file, told))
 
 
 def captions_digest(caption_by_file: Mapping[str, str]) -> str:

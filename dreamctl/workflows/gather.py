@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -50,6 +50,8 @@ class Gathered:
 
     def outcomes(self, pictures: Sequence[Picture], skipped: Sequence[Skipped]) -> tuple[UrlOutcome, ...]:
         """What became of each URL in the end: a source may still be no picture."""
+        if not self.came:
+            return ()
         files = {picture.source: picture.file for picture in pictures}
         reasons = {item.source: item.reason for item in skipped}
         return tuple(
@@ -147,7 +149,7 @@ class _Heap:
             return 0
         for path, inside in unpacked.files:
             repeats = repeats_of(PurePosixPath(inside).parent.name)
-            self.sources.append(Source(path, f"{name}/{inside}", repeats))
+            self.sources.append(Source.at(path, f"{name}/{inside}", repeats))
         for bad in unpacked.bad:
             self.skipped.append(Skipped(source=f"{name}/{bad.name}", reason=bad.reason, advice=bad.advice))
         if not unpacked.files and not unpacked.bad:
@@ -167,7 +169,7 @@ class _Heap:
         if unpack.is_archive(item.path):
             count = self.unpack(item.path, name)
             return UrlOutcome(url, None, f"is an archive of {count} file{'s' if count != 1 else ''}"), None
-        self.sources.append(Source(item.path, name, text=item.wanted.caption))
+        self.sources.append(Source.at(item.path, name, text=item.wanted.caption))
         return UrlOutcome(url, None), item.path
 
 
@@ -191,12 +193,9 @@ def _gather(context: Context, named: Named, scratch: Path, allow_private: bool) 
     return Gathered(gathered, (*named.bad_urls, *outcomes))
 
 
-def with_repeats(pictures: Sequence[Picture], found: Found) -> tuple[Picture, ...]:
+def with_repeats(pictures: Iterable[Picture], found: Found) -> Iterator[Picture]:
     """The pictures with the repeats that their sources' folders ask for now."""
-    repeats = {source.name: source.repeats for source in found.sources}
-    return tuple(
-        picture
-        if picture.repeats == repeats[picture.source]
-        else picture.model_copy(update={"repeats": repeats[picture.source]})
-        for picture in pictures
-    )
+    repeats = {source.name: source.repeats for source in found.sources if source.repeats != 1}
+    for picture in pictures:
+        now = repeats.get(picture.source, 1)
+        yield picture if picture.repeats == now else picture.model_copy(update={"repeats": now})

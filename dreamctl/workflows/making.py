@@ -3,59 +3,102 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
 
 from dreamctl import images
 from dreamctl.badpictures import UnusablePicture
-from dreamctl.datasetfolder import MASKS
-from dreamctl.domain.dataset import Picture, Skipped
+from dreamctl.files import sha256_file, write_bytes
 from dreamctl.fitting import Rules, fit
-from dreamctl.sources import Source, clean_stem
-from dreamctl.staging import Stage
+from dreamctl.placement import Box
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A picture that lies in the stage, whole; the fields are those of `domain.dataset.Picture`."""
+
+    file: str
+    sha256: str
+    width: int
+    height: int
+    source: str
+    source_sha256: str
+    box: Box
+    crop: Box | None
+    fingerprint: str
+    mask: str | None
+    repeats: int
+    warnings: tuple[str, ...]
+
+    def plain(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> Self:
+        """From `plain` as JSON. Raises TypeError where it is something else."""
+        return cls(**data)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A source that cannot become a picture."""
+
+    source: str
+    reason: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
-    """One picture to make. `stem` is the output's name without suffix."""
+    """One picture to make of the file at `path`, which people call `source`: `file` and `mask` in the folder `stage`.
 
-    source: Source
-    stem: str
+    `notes` are warnings that it has already. `before` is what a killed run made of that source by the same rules.
+    """
+
+    path: Path
+    source: str
+    file: str
+    mask: str
     rules: Rules
-    stage: Stage
-
-    @property
-    def file(self) -> str:
-        return f"{self.stem}{self.rules.suffix}"
-
-    @property
-    def mask(self) -> str:
-        return f"{MASKS}/{self.stem}.png"
+    stage: Path
+    repeats: int
+    notes: tuple[str, ...]
+    before: Made | None
 
 
-def make(job: Job) -> Picture | Skipped:
+def make(job: Job) -> Made | Refused:
     """Make one picture into the stage. Raises DreamctlError where it cannot be written; a bad source is no error."""
     try:
-        data = images.read_bytes(job.source.path)
-        source_sha256, rules = hashlib.sha256(data).hexdigest(), str(job.rules)
-        if staged := job.stage.find(job.file, job.source.name, source_sha256, rules):
-            return staged
-        fitted = fit(data, job.rules, job.source.path.suffix)
+        data = images.read_bytes(job.path)
+        source_sha256 = hashlib.sha256(data).hexdigest()
+        if job.before and _still_true(job, job.before, source_sha256):
+            return job.before
+        fitted = fit(data, job.rules, job.path.suffix)
     except UnusablePicture as error:
-        return Skipped(source=job.source.name, reason=error.message, advice=error.hint or "")
-    renamed = job.stem.startswith(f"{clean_stem(job.source.path.stem)}-")
-    note = (f"is stored as {job.file}, since another picture has its name",) if renamed else ()
-    picture = Picture(
+        return Refused(job.source, error.message, error.hint or "")
+    for file, written in ((job.file, fitted.data), (job.mask, fitted.mask)):
+        if written:
+            write_bytes(job.stage / file, written, name_synced=False)  # the stage's commit does it once for all
+    return Made(
         file=job.file,
         sha256=hashlib.sha256(fitted.data).hexdigest(),
         width=fitted.size[0],
         height=fitted.size[1],
-        source=job.source.name,
+        source=job.source,
         source_sha256=source_sha256,
         box=fitted.box,
         crop=fitted.crop,
         fingerprint=fitted.fingerprint,
         mask=job.mask if fitted.mask else None,
-        warnings=(*note, *fitted.warnings),
+        repeats=job.repeats,
+        warnings=(*job.notes, *fitted.warnings),
     )
-    job.stage.put(picture, fitted.data, fitted.mask, rules)
-    return picture
+
+
+def _still_true(job: Job, made: Made, source_sha256: str) -> bool:
+    """Whether what a killed run made lies there, and would be made again just so."""
+    same = (made.file, made.source_sha256, made.repeats) == (job.file, source_sha256, job.repeats)
+    files = [job.stage / name for name in (made.file, made.mask) if name]
+    return same and all(file.is_file() for file in files) and sha256_file(files[0]) == made.sha256

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from dreamctl import recipes
 from dreamctl.archive import pack_dataset
 from dreamctl.context import Context
-from dreamctl.datasetfolder import DatasetFolder
-from dreamctl.domain.dataset import Dataset, Picture, Skipped
+from dreamctl.datasetfolder import MASKS, DatasetFolder
+from dreamctl.domain.dataset import Dataset, Picture, Pictures, Skipped
 from dreamctl.errors import DreamctlError, InvalidInput, NotFound
 from dreamctl.fitting import QUALITY, Rules, parse_colour
 from dreamctl.looks import alike
 from dreamctl.parallel import spread
 from dreamctl.placement import BUCKET_STEP
 from dreamctl.sheet import write_sheet
-from dreamctl.sources import Found, output_names
+from dreamctl.sources import Found, Source, clean_stem, output_names
 from dreamctl.staging import Stage
 from dreamctl.workflows.datasets import check_not_interrupted, command_on, default_folder, folder_at, locked_dataset
 from dreamctl.workflows.earlier import Earlier, look_up, manifest_of
 from dreamctl.workflows.gather import Gathered, UrlOutcome, brought, look, with_repeats
-from dreamctl.workflows.making import Job, make
+from dreamctl.workflows.making import Job, Made, make
 
 DEFAULT_SIZE = 512
 FEW_PICTURES = 5
@@ -34,24 +34,30 @@ _SIZES = range(64, 4097)
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """What `prepare` did. `made`, `kept` and `removed` (whose source is gone) name outputs.
+    """What `prepare` did. `made`, `kept` and `removed` (whose source is gone) name outputs, in their order.
 
     `digest` is the pictures' digest; `next` the command to run next; `urls` what became of each URL.
     """
 
     dataset: Path
-    size: int
-    pictures: tuple[Picture, ...]
+    manifest: Dataset
     made: tuple[str, ...]
     kept: tuple[str, ...]
     removed: tuple[str, ...]
-    skipped: tuple[Skipped, ...]
     warnings: tuple[str, ...]
     digest: str
     zip: Path | None
     sheet: Path | None
     next: str
     urls: tuple[UrlOutcome, ...] = ()
+
+    @property
+    def pictures(self) -> Pictures:
+        return self.manifest.pictures
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        return self.manifest.skipped
 
 
 @dataclass(frozen=True)
@@ -96,9 +102,9 @@ def prepare(
     with locked_dataset(context, target):
         stage = Stage(target)
         try:
-            stage.open()
             if stage.recover():
                 context.reporter.note(f"finished what an interrupted command had begun in {target}")
+            stage.open()
             with brought(context, named, stage.path, allow_private) as gathered:
                 _check_found(sources, gathered.found)
                 report = _prepare(context, stage, gathered, rules, strict)
@@ -130,6 +136,8 @@ def _size(context: Context, size: int | None) -> int:
         if size not in _SIZES:
             raise InvalidInput(f"--size {size} is out of range", field="--size", hint="64 to 4096 pixels, such as 512")
         return size
+    from dreamctl import recipes  # here, since a size on the line needs none
+
     settings = context.settings
     if settings.recipe:
         return recipes.resolve(settings.recipe).training.resolution
@@ -143,14 +151,11 @@ def _prepare(context: Context, stage: Stage, gathered: Gathered, rules: Rules, s
     found = gathered.found
     before = manifest_of(stage.dataset)
     earlier = look_up(stage.dataset, before, found, rules)
-    jobs = _jobs(stage, found, rules, earlier, before)
-    made, skipped = _make_all(context, jobs, found.skipped)
-    pictures = with_repeats(sorted([*earlier.kept.values(), *made], key=lambda picture: picture.file), found)
-    warnings = [
-        *found.warnings,
-        *earlier.warnings,
-        *(f"{made_one.source} {text}" for made_one in made for text in made_one.warnings),
-    ]
+    made, skipped = _make_all(context, stage, found, rules, earlier, before)
+    kept = [picture.line() for picture in with_repeats(earlier.kept.values(), found)]
+    pictures = _sorted([*made.lines, *kept])
+    warnings = [*found.warnings, *earlier.warnings]
+    warnings += [f"{picture.source} {text}" for picture in made for text in picture.warnings]
     _tell_skipped(context, skipped)
     _check_usable(skipped, len(pictures), strict)
     captions = _travelling_captions(stage.dataset, found, pictures, warnings)
@@ -161,25 +166,24 @@ def _prepare(context: Context, stage: Stage, gathered: Gathered, rules: Rules, s
         context.reporter.warn(text)
     trigger = before.trigger if before else None
     manifest = Dataset(**rules.plain(), pictures=pictures, skipped=tuple(skipped), trigger=trigger)
+    gone = _gone(before, pictures)
     if captions or manifest != before:
-        stage.commit(manifest, made, captions)
+        stage.commit(manifest, made.files(), gone, captions)
     else:
         stage.discard()
     dataset = DatasetFolder(stage.dataset)
-    gone = {old.file for old in before.pictures} - {picture.file for picture in pictures} if before else set()
+    captioned = all(dataset.caption(picture.file) for picture in pictures)
     return PrepareReport(
         dataset=dataset.path,
-        size=rules.size,
-        pictures=pictures,
+        manifest=manifest,
         made=tuple(picture.file for picture in made),
         kept=tuple(sorted(picture.file for picture in earlier.kept.values())),
-        removed=tuple(sorted(gone)),
-        skipped=tuple(skipped),
+        removed=tuple(name for name in gone if not name.startswith(f"{MASKS}/")),
         warnings=tuple(warnings),
-        digest=dataset.digests()[0],
+        digest=dataset.pictures_digest(pictures),
         zip=None,
         sheet=None,
-        next=command_on(context, "train" if all(dataset.captions().values()) else "caption", dataset.path),
+        next=command_on(context, "train" if captioned else "caption", dataset.path),
         urls=gathered.outcomes(pictures, skipped),
     )
 
@@ -190,42 +194,82 @@ def _zip(dataset: Path) -> Path:
 
 def _sheet(report: PrepareReport) -> Path:
     warned = {picture.file: text for picture in report.pictures for text in picture.warnings}
-    return write_sheet(DatasetFolder(report.dataset), warned)
+    return write_sheet(report.dataset, report.manifest, warned)
 
 
 # making
 
 
-def _jobs(stage: Stage, found: Found, rules: Rules, earlier: Earlier, before: Dataset | None) -> list[Job]:
-    """What is to be made. Raises InvalidInput before anything is, where an output would replace a foreign file."""
-    names = output_names(found.sources, earlier.names)
-    jobs = [
-        Job(source, names[source.name], rules, stage) for source in found.sources if source.name not in earlier.kept
-    ]
-    ours = {file for old in before.pictures for file in (old.file, old.mask)} if before else set()
-    for job in jobs:
-        for file in (job.file, job.mask):
-            if file not in ours and (stage.dataset / file).exists():
+def _make_all(
+    context: Context, stage: Stage, found: Found, rules: Rules, earlier: Earlier, before: Dataset | None
+) -> tuple[Pictures, list[Skipped]]:
+    """Make what is not kept. Raises InvalidInput before anything is, where an output would replace a foreign file."""
+    stems = output_names(found.sources, earlier.names)
+    count = len(found.sources) - len(earlier.kept)
+
+    def todo() -> Iterator[tuple[Source, str]]:
+        named = zip(found.sources, stems, strict=True)
+        return ((source, stem) for source, stem in named if source.name not in earlier.kept)
+
+    _check_ours(stage.dataset, (stem for _, stem in todo()), rules, before)
+    staged = _staged(stage, rules)
+    jobs = (_job(source, stem, rules, stage, staged.get(source.name)) for source, stem in todo())
+    lines: list[bytes] = []
+    bad, begun = list(found.skipped), time.monotonic()
+    with stage.journal(str(rules)) as note, contextlib.closing(spread(make, jobs)) as outcomes:
+        # Closed: no process writes on after an error.
+        for done, outcome in enumerate(outcomes, 1):
+            if isinstance(outcome, Made):
+                note(outcome.plain())
+                lines.append(Picture(**outcome.plain()).line())
+            else:
+                bad.append(Skipped(source=outcome.source, reason=outcome.reason, advice=outcome.advice))
+            rate = done / max(1e-3, time.monotonic() - begun)
+            context.reporter.progress("prepare", done, count, f"{rate:.1f} a second")
+    return _sorted(lines), sorted(bad, key=lambda item: item.source)
+
+
+def _check_ours(folder: Path, stems: Iterable[str], rules: Rules, before: Dataset | None) -> None:
+    ours = set(before.pictures.files()) if before else set()
+    for stem in stems:
+        for file in _outputs(stem, rules):
+            if file not in ours and (folder / file).exists():
                 raise InvalidInput(
-                    f"{stage.dataset / file} is there and was not made by prepare",
+                    f"{folder / file} is there and was not made by prepare",
                     field="--out",
                     hint="name another folder with --out",
                 )
-    return jobs
 
 
-def _make_all(context: Context, jobs: Sequence[Job], skipped: Sequence[Skipped]) -> tuple[list[Picture], list[Skipped]]:
-    made: list[Picture] = []
-    bad, begun = list(skipped), time.monotonic()
-    with contextlib.closing(spread(make, jobs)) as outcomes:  # closed: no process writes on after an error
-        for done, outcome in enumerate(outcomes, 1):
-            if isinstance(outcome, Picture):
-                made.append(outcome)
-            else:
-                bad.append(outcome)
-            rate = done / max(1e-3, time.monotonic() - begun)
-            context.reporter.progress("prepare", done, len(jobs), f"{rate:.1f} a second")
-    return sorted(made, key=lambda picture: picture.file), sorted(bad, key=lambda item: item.source)
+def _staged(stage: Stage, rules: Rules) -> dict[str, Made]:
+    """By source: what a killed run had made by the same rules."""
+    staged = {}
+    for data in stage.made_before(str(rules)):
+        with contextlib.suppress(TypeError):  # another version's
+            made = Made.parse(data)
+            staged[made.source] = made
+    return staged
+
+
+def _job(source: Source, stem: str, rules: Rules, stage: Stage, before: Made | None) -> Job:
+    file, mask = _outputs(stem, rules)
+    renamed = stem.startswith(f"{clean_stem(source.path.stem)}-")
+    notes = (f"is stored as {file}, since another picture has its name",) if renamed else ()
+    return Job(source.path, source.name, file, mask, rules, stage.path, source.repeats, notes, before)
+
+
+def _outputs(stem: str, rules: Rules) -> tuple[str, str]:
+    """Names of the picture and of its mask."""
+    return f"{stem}{rules.suffix}", f"{MASKS}/{stem}.png"
+
+
+def _sorted(lines: Iterable[bytes]) -> Pictures:
+    return Pictures(sorted(lines, key=lambda line: str(json.loads(line)["file"])))
+
+
+def _gone(before: Dataset | None, pictures: Pictures) -> list[str]:
+    """The files of `before` that are none of `pictures`."""
+    return sorted(set(before.pictures.files()).difference(pictures.files())) if before else []
 
 
 # checking and telling
@@ -258,19 +302,25 @@ def _tell_skipped(context: Context, skipped: Sequence[Skipped]) -> None:
         context.reporter.warn(f"{item.source} {item.reason}: skipped{advice}")
 
 
-def _twins(pictures: Sequence[Picture]) -> list[str]:
-    source = {picture.file: picture.source for picture in pictures}
-    marked = ((picture.file, picture.fingerprint) for picture in pictures if picture.fingerprint)
-    return [f"{source[name]} looks like {source[other]}: one of them is enough" for name, other in alike(marked)]
+def _twins(pictures: Pictures) -> list[str]:
+    """A sentence for each picture that has others like it."""
+    twins: dict[int, list[int]] = {}
+    for place, earlier in alike(picture.fingerprint for picture in pictures):
+        twins.setdefault(earlier, []).append(place)
+    return [
+        f"{_some([pictures[place].source for place in places])} {'look' if len(places) > 1 else 'looks'} like "
+        f"{pictures[earlier].source}: one of them is enough"
+        for earlier, places in twins.items()
+    ]
 
 
-def _travelling_captions(
-    folder: Path, found: Found, pictures: Sequence[Picture], warnings: list[str]
-) -> Mapping[str, str]:
+def _travelling_captions(folder: Path, found: Found, pictures: Pictures, warnings: list[str]) -> Mapping[str, str]:
     """The captions beside the sources, by picture file, for pictures that have none in the dataset."""
-    sources = {source.name: source for source in found.sources}
+    sources = {source.name: source for source in found.sources if source.text or source.caption()}
     dataset, result = DatasetFolder(folder), {}
     for picture in pictures:
+        if picture.source not in sources:
+            continue
         inside = dataset.caption_file(picture.file)
         if inside.is_file() and inside.read_bytes().strip():
             continue
@@ -282,6 +332,11 @@ def _travelling_captions(
         if text:
             result[picture.file] = text
     return result
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first three, and how many more."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _count(number: int, noun: str) -> str:

@@ -166,5 +166,7 @@ def _small(scratch: str, count: int) -> Path:
     folder = Path(_folder(scratch, f"small{count}"))
     rng = random.Random(count)
     for number in range(count):
-        Image.frombytes("RGB", (8, 8), rng.randbytes(192)).resize((64, 64)).save(folder / f"{number:06}.jpg")
+        Image.frombytes("RGB", (8, 8), rng.randbytes(192)).resize((64, 64), Image.Resampling.NEAREST).save(
+            folder / f"{number:06}.jpg"
+        )
     return folder

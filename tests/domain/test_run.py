@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from dreamctl.domain.base import digest
 from dreamctl.domain.concept import Concept, Kind
 from dreamctl.domain.dataset import captions_digest, pictures_digest
 from dreamctl.domain.recipe import Base, Recipe, Training
@@ -65,9 +66,9 @@ def test_a_human_name_does_not_change_the_key() -> None:
     assert run_key("p", "c", RECIPE, CONCEPT, Target.private) == run_key("p", "c", RECIPE, named, Target.private)
 
 
-def test_digests_ignore_order_and_outer_space() -> None:
-    files = {"a": "1", "b": "2"}
-    assert pictures_digest(files) == pictures_digest({"b": "2", "a": "1"})
+def test_digests_ignore_equal_repeats_and_outer_space() -> None:
+    files = [("a", "1"), ("b", "2")]
+    assert pictures_digest(files) == digest(files) != pictures_digest(files[:1])
     assert pictures_digest(files, {"a": 10, "b": 10}) == pictures_digest(files), "all ten times are all once"
     assert pictures_digest(files, {"a": 10, "b": 1}) != pictures_digest(files)
     assert captions_digest({"a": "x\n"}) == captions_digest({"a": "x"})

@@ -18,7 +18,7 @@ from torch import Tensor
 import dreamctl
 from dreamctl.datasetfolder import DatasetFolder
 from dreamctl.domain.concept import Concept
-from dreamctl.domain.dataset import Dataset, Picture
+from dreamctl.domain.dataset import Dataset, Picture, Pictures
 from dreamctl.domain.recipe import Recipe, merged
 from dreamctl.domain.run import Event, State
 from dreamctl.files import sha256_file
@@ -77,7 +77,7 @@ def make_dataset(folder: Path, masks: bool = False, side: int = SIDE) -> Dataset
             )
         )
     dataset = DatasetFolder(folder)
-    dataset.write_manifest(Dataset(size=side, format="png", pictures=tuple(pictures)))
+    dataset.write_manifest(Dataset(size=side, format="png", pictures=Pictures.of(pictures)))
     return dataset
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from dreamctl.context import Context
 from dreamctl.datasetfolder import DatasetFolder
 from dreamctl.domain.concept import Concept
+from dreamctl.domain.dataset import Pictures
 from dreamctl.domain.recipe import Recipe
 from dreamctl.errors import InvalidInput, NotFound
 from dreamctl.recipes import resolve
@@ -53,7 +54,7 @@ def with_masks(dataset: DatasetFolder, *numbers: int) -> None:
             mask.paste(255, (0, 0, picture.width // 2, picture.height))
             mask.save(dataset.path / name)
         changed.append(picture.model_copy(update={"mask": name}))
-    dataset.write_manifest(manifest.model_copy(update={"pictures": tuple(changed)}))
+    dataset.write_manifest(manifest.model_copy(update={"pictures": Pictures.of(changed)}))
 
 
 # texts
@@ -267,7 +268,7 @@ def test_a_trainer_without_masks_says_so(context: Context, dataset: DatasetFolde
 def test_pictures_that_are_not_square_are_bucketed(context: Context, dataset: DatasetFolder) -> None:
     manifest = dataset.manifest()
     wide = manifest.pictures[0].model_copy(update={"width": 128})
-    dataset.write_manifest(manifest.model_copy(update={"pictures": (wide, *manifest.pictures[1:])}))
+    dataset.write_manifest(manifest.model_copy(update={"pictures": Pictures.of((wide, *manifest.pictures[1:]))}))
     ((subset, _),) = sd_scripts(run(context, "sd-scripts", "resolution=2048").file)
     assert (subset["enable_bucket"], subset["max_bucket_reso"]) == (True, 2048)
     ((subset, _),) = sd_scripts(run(context, "sd-scripts", "resolution=128").file)

@@ -64,7 +64,7 @@ def test_a_folder_becomes_the_project_dataset(context: Context, original: Path, 
 def test_the_size_is_the_configured_recipe_s(original: Path, reporter: Recorder) -> None:
     def size(**settings: str) -> int:
         shutil.rmtree("processed", ignore_errors=True)
-        return prepare(Context.open(None, settings, reporter), [original]).size
+        return prepare(Context.open(None, settings, reporter), [original]).manifest.size
 
     assert size() == 512
     Path("mine.toml").write_text('[base]\nsource = "a/b"\n[training]\nresolution = 128\n')

@@ -211,7 +211,8 @@ def test_dead_before_any_change_to_the_disk(context: Context, user: Path) -> Non
 def test_what_was_made_before_death_is_not_made_again(context: Context, original: Path, user: Path) -> None:
     assert die_at(30, lambda: run(context, original))
     stage = user / "processed" / ".prepare"
-    before = {path.stem: (stage / path.stem).stat().st_ino for path in stage.glob("records/*.jpg.json")}
+    noted = [json.loads(line)[1] for line in (stage / "made.jsonl").read_text().splitlines() if line]
+    before = {item["file"]: (stage / item["file"]).stat().st_ino for item in noted}
     assert before
     report = run(context, original)
     after = {path.name: path.stat().st_ino for path in report.dataset.glob("*.jpg")}

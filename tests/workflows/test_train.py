@@ -13,6 +13,7 @@ import pytest
 
 from dreamctl.context import Context
 from dreamctl.domain.concept import Kind
+from dreamctl.domain.dataset import Pictures
 from dreamctl.domain.run import State
 from dreamctl.errors import InvalidInput, NotFound, RunFailed
 from dreamctl.families.sources import resolve_base
@@ -128,7 +129,8 @@ def test_buckets_are_not_squares(context: Context, user: Path) -> None:
     wide = write_dataset(user / "wide")
     manifest = wide.manifest()
     first = manifest.pictures[0].model_copy(update={"height": 48})
-    wide.write_manifest(manifest.model_copy(update={"fit": "bucket", "pictures": (first, *manifest.pictures[1:])}))
+    pictures = Pictures.of((first, *manifest.pictures[1:]))
+    wide.write_manifest(manifest.model_copy(update={"fit": "bucket", "pictures": pictures}))
     with pytest.raises(InvalidInput, match="has 64×48 pixels, the recipe trains on 64×64") as raised:
         teach(context, dataset=wide.path)
     assert "--fit crop" in str(raised.value.hint)
