@@ -40,18 +40,23 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path, name_synced: bool = True) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it is synced and takes `path`'s place, else it is removed.
 
-    The temporary name keeps the suffix, since libraries choose a format by it. Without `name_synced` a power failure
-    may lose the new name, but never half of the file: for those who write many and then call `sync_folder` themselves.
+    The temporary name keeps the suffix, since libraries choose a format by it.
     """
+    with _renaming(path) as temporary:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _renaming(path: Path, name_synced: bool = True) -> Iterator[Path]:
     temporary = _beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
         os.replace(temporary, path)
         if name_synced:
             sync_folder(path.parent)
@@ -95,9 +100,15 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, data: bytes, name_synced: bool = True) -> None:
-    """Write `data` to `path` atomically and durably (see `replacing`). Raises DreamctlError naming the path."""
-    with replacing(path, name_synced) as temporary:
-        temporary.write_bytes(data)
+    """Write `data` to `path` atomically and durably. Raises DreamctlError naming the path when it cannot.
+
+    Without `name_synced` a power failure may lose the name, but never half of the file: for those who write many and
+    then call `sync_folder` themselves.
+    """
+    with _renaming(path, name_synced) as temporary, open(temporary, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_new(paths: Iterable[Path], data: bytes) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -173,7 +174,7 @@ def _framed(
     if alpha or colour.size != where.canvas:
         subject = Image.new("L", where.canvas, 0)
         subject.paste(alpha or 255, where.box)
-        mask = _encoded(subject, "PNG", compress_level=1)  # no smaller at 6, twice as slow
+        mask = _encoded(subject, "PNG", compress_type=zlib.Z_RLE)  # as small, twice as fast
         if rules.background is None:
             canvas.putalpha(subject)
     options: dict[str, Any] = {"quality": rules.quality} if rules.format != "png" else {}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import itertools
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -21,6 +24,7 @@ Result = TypeVar("Result")
 # Starting processes costs about as much as making so many pictures.
 _WORTH_PROCESSES = 8
 _AHEAD = 4
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _KILLED = "the memory may have run out: close other programs, then run the same command again"
 
 
@@ -56,6 +60,19 @@ def _live_with_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library reuse what an item needed instead of giving it back: see mallopt(3); glibc only.
+
+    Each picture takes and frees the same megabytes; new from the system, they cost 2,000 page faults, a tenth of all.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another C library
+            libc = ctypes.CDLL(None)
+            libc.mallopt(_M_MMAP_THRESHOLD, 64 << 20)
+            libc.mallopt(_M_TRIM_THRESHOLD, 256 << 20)
 
 
 def _die_with_parent() -> None:

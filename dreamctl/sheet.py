@@ -9,6 +9,7 @@ import contextlib
 import io
 import itertools
 import math
+import zlib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,7 +56,7 @@ def write_sheet(dataset: Path, manifest: Dataset, warned: Mapping[str, str]) -> 
         info = PngImagePlugin.PngInfo()
         info.add_text(_KEY, state)
         png = io.BytesIO()
-        draw(dataset, manifest, warned).save(png, "PNG", pnginfo=info, compress_level=1)
+        draw(dataset, manifest, warned).save(png, "PNG", pnginfo=info, compress_type=zlib.Z_RLE)
         write_bytes(path, png.getvalue())
     return path
 
