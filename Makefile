@@ -8,7 +8,7 @@ WORKERS ?= 2
 # As a variable and not as -c, so that what a package is built with is pinned too.
 PIP := PIP_CONSTRAINT=configs/constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test soak check bench docs builtin-model clean help
+.PHONY: demo test soak corpus check bench docs builtin-model clean help
 .DEFAULT_GOAL := help
 
 help: ## Show the targets.
@@ -27,6 +27,10 @@ check: $(READY) ## Formatting, lint and types.
 
 soak: $(READY) ## The long repetitions, such as kill -9 at many random moments.
 	@$(BIN)/python -m pytest -q -m soak --timeout 3600 tests
+
+corpus: $(READY) ## Prepare Pillow's own thousand test pictures (fetches 47 MB once).
+	@$(BIN)/python -m tests.corpus
+	@$(BIN)/python -m pytest -q -m soak tests/cli/test_corpus.py
 
 bench: $(READY) ## Benchmarks; one of them with BENCH=name.
 	@$(BIN)/python -m tests.benchmarks $(BENCH)

@@ -9,7 +9,7 @@ from PIL import Image, ImageCms
 
 from dreamctl.badpictures import UnusablePicture
 
-_BITS_PER_SAMPLE = 258  # a TIFF tag
+_BITS_PER_SAMPLE, _SAMPLE_FORMAT, _SIGNED = 258, 339, 2  # of TIFF
 _EIGHT_BIT = {"1": "L", "P": "RGB", "YCbCr": "RGB", "HSV": "RGB", "RGBX": "RGB"}
 _PROFILE_MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}
 
@@ -55,8 +55,9 @@ def _from_integers(image: Image.Image, notes: list[str]) -> Image.Image:
 
 
 def _white(image: Image.Image) -> int:
-    """The value of white: 65535, or less where a TIFF says that it has fewer bits."""
-    bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))[0]
+    """The value of white: 65535, or less where a TIFF says that it has fewer bits, or one for the sign."""
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(_BITS_PER_SAMPLE, (16,))[0] - (tags.get(_SAMPLE_FORMAT, (1,))[0] == _SIGNED)
     return (1 << bits) - 1 if 8 < bits < 16 else 65535
 
 
@@ -66,6 +67,8 @@ def _from_floats(image: Image.Image, notes: list[str]) -> Image.Image:
         raise UnusablePicture("holds values that are not numbers", hint="export it as an 8-bit or 16-bit picture")
     for white in (1.0, 255.0, 65535.0):
         if lowest >= 0 and highest <= white:
+            if white > 1 and highest < white / 16:
+                break  # light beyond white, such as 0 to 4.7: by that white it would be nearly black
             return _scaled(image, 255 / white, 0.0)
     return _stretched(image, lowest, highest, notes)
 

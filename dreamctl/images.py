@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import ExifTags, Image
 from PIL.Image import Transpose
 
-from dreamctl.badpictures import SAVE_SMALLER, UnusablePicture, explaining, needs_heif
+from dreamctl.badpictures import CR2, RAW, SAVE_SMALLER, UnusablePicture, explaining, needs_heif
 from dreamctl.colours import eight_bit, srgb
 from dreamctl.files import os_hint, os_reason
 from dreamctl.placement import Size
@@ -31,7 +31,7 @@ _TRANSPOSES = {
     2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
     6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90,
 }  # fmt: skip
-
+_SUBFILE, _REDUCED, _SUB_IFDS, _DNG_VERSION = 254, 1, 330, 50706  # of TIFF
 
 # Turned so that width and height change places.
 SIDEWAYS = frozenset((Transpose.TRANSPOSE, Transpose.ROTATE_270, Transpose.TRANSVERSE, Transpose.ROTATE_90))
@@ -83,6 +83,8 @@ def decode(data: bytes, suffix: str, scale: Callable[[Size], float] = lambda _: 
     notes: list[str] = []
     image: Image.Image = Image.open(io.BytesIO(data), formats=_formats(data))
     kind = image.format or ""
+    if _is_raw(data, image):
+        raise UnusablePicture(RAW[0], hint=RAW[1])
     lower = suffix.lower()
     if lower in _KNOWN_SUFFIXES and lower not in _SUFFIXES[kind]:
         notes.append(f"is a {kind} named {suffix}")
@@ -115,6 +117,12 @@ def _formats(data: bytes) -> tuple[str, ...]:
         pillow_heif.register_heif_opener()
         return (*FORMATS, "HEIF")
     return FORMATS
+
+
+def _is_raw(data: bytes, image: Image.Image) -> bool:
+    """Whether this is a camera's raw file: a TIFF whose first picture is a thumbnail of what lies deeper."""
+    tags = getattr(image, "tag_v2", {})
+    return data.startswith(CR2) or _DNG_VERSION in tags or (tags.get(_SUBFILE) == _REDUCED and _SUB_IFDS in tags)
 
 
 def _has_more_frames(image: Image.Image) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
@@ -50,8 +51,9 @@ class Source:
         """The caption file beside it, if there is one."""
         for suffix in CAPTION_SUFFIXES:
             file = self.path.with_suffix(suffix)
-            if file.is_file():
-                return file
+            with contextlib.suppress(OSError):  # the picture's name may leave no room for a longer suffix
+                if file.is_file():
+                    return file
         return None
 
     def caption_text(self) -> str:

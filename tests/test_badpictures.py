@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import io
 import random
+import re
 import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from dreamctl.badpictures import UnusablePicture
 from dreamctl.fitting import fit
 from dreamctl.images import read_bytes
 from tests.pictures import (
-    BLUE,
-    GREEN,
-    RED,
     RULES,
-    near,
     noise,
     opened,
     packed,
-    pixel,
     quarters,
+)
+
+# Whatever Pillow raises, these are the words.
+OURS = re.compile(
+    "is cut off .truncated.|is damaged(, or a rare kind of [A-Za-z]+ that is not read)?|is wholly transparent|"
+    "has .* pixels.*|is not a picture of a kind that is read"
 )
 
 
@@ -40,12 +41,6 @@ def test_a_truncated_picture_is_refused(kind: str) -> None:
     assert refusal(data[: len(data) // 2])
 
 
-def test_truncated_jpeg_and_png_are_called_so() -> None:
-    for kind in ("JPEG", "PNG"):
-        data = packed(noise(200, 200, 80).convert("RGB"), kind)
-        assert "truncated" in refusal(data[: len(data) * 2 // 3])
-
-
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
@@ -55,7 +50,13 @@ def test_truncated_jpeg_and_png_are_called_so() -> None:
         (b"%PDF-1.7 ...", "PDF"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript"),
         (b"\0\0\0\x18ftypmp42\0\0\0\0", "video"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\0", "raw"),
+        (b"II*\0\x10\0\0\0CR\2\0", "raw"),
+        (b"FUJIFILMCCD-RAW 0201", "raw"),
+        (b"\x1a\x45\xdf\xa3....", "video"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
         (b"PK\x03\x04....", "zip"),
+        (b"Rar!\x1a\7", "RAR"),
         (b"hello", "not a picture"),
     ],
 )
@@ -63,9 +64,32 @@ def test_what_is_not_a_picture_is_named(data: bytes, reason: str) -> None:
     assert reason in refusal(data)
 
 
-@pytest.mark.parametrize("side", [10_000, 14_000])
-def test_a_decompression_bomb_is_refused(side: int) -> None:
-    assert "pixels" in refusal(packed(Image.new("1", (side, side)), "PNG"))
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"\0\0\0\x20ftypavif\0\0\0\0avif", "damaged, or a rare kind of AVIF"),  # no video
+        (b"II*\0\x08\0\0\0\0\0\0\0\0\0", "damaged, or a rare kind of TIFF"),
+        (b"GIF89a\0\0", "damaged, or a rare kind of GIF"),
+        (b"\x89PNG\r\n\x1a\n", "cut off"),
+        (b"\xff\xd8\xff\xe0\0\x10JFIF", "cut off"),
+    ],
+)
+def test_a_damaged_head_is_not_taken_for_another_kind_of_file(data: bytes, reason: str) -> None:
+    assert reason in refusal(data)
+
+
+def test_a_kind_that_pillow_does_not_know_is_not_only_called_damaged() -> None:
+    data = bytearray(packed(quarters(), "BMP"))
+    data[28] = 2  # bits a pixel
+    assert refusal(bytes(data)) == "is damaged, or a rare kind of BMP that is not read"
+
+
+@pytest.mark.parametrize(("tag", "value"), [(50706, b"\1\4\0\0"), (330, 8)])
+def test_the_thumbnail_of_a_raw_file_is_not_taken_for_the_picture(tag: int, value: bytes | int) -> None:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[254] = 1  # a smaller version of another picture in the file
+    tags[tag] = value
+    assert refusal(packed(quarters(), "TIFF", tiffinfo=tags)) == "is a camera's raw file"
 
 
 def test_a_wholly_transparent_picture_is_refused() -> None:
@@ -76,7 +100,9 @@ def test_floats_that_are_not_numbers_are_refused() -> None:
     assert "not numbers" in refusal(packed(Image.new("F", (64, 64), float("inf")), "TIFF"))
 
 
-def test_random_damage_ends_in_a_picture_or_in_one_reason() -> None:
+def test_random_damage_ends_in_a_picture_or_in_one_reason_and_pillow_is_not_heard(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     random.seed(4)
     for kind in ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP"):
         whole = packed(quarters(), kind)
@@ -87,7 +113,13 @@ def test_random_damage_ends_in_a_picture_or_in_one_reason() -> None:
             try:
                 assert opened(fit(bytes(data), RULES)).size == (64, 64)
             except UnusablePicture as error:
-                assert error.message and error.hint
+                assert OURS.fullmatch(error.message) and error.hint
+    assert not caplog.records
+
+
+def test_a_damaged_heic_is_not_told_to_install_what_is_there() -> None:
+    pytest.importorskip("pillow_heif")
+    assert refusal(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic") == "is damaged, or a rare kind of HEIC that is not read"
 
 
 def test_unreadable_files_are_refused(tmp_path: Path) -> None:
@@ -100,12 +132,3 @@ def test_heic_without_the_extra_says_how_to_get_it(monkeypatch: pytest.MonkeyPat
     with pytest.raises(UnusablePicture, match="is a HEIC picture") as raised:
         fit(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", RULES)
     assert 'pip install "dreamctl[heic]"' in str(raised.value.hint)
-
-
-def test_heic_is_read_with_the_extra() -> None:
-    heif = pytest.importorskip("pillow_heif")
-    buffer = io.BytesIO()
-    heif.from_pillow(quarters(128, 128)).save(buffer, quality=95)
-    image = opened(fit(buffer.getvalue(), RULES, ".heic"))
-    for x, y, wanted in ((16, 16, RED), (48, 16, GREEN), (16, 48, BLUE)):
-        assert near(pixel(image, x, y), wanted, 12)

@@ -138,20 +138,6 @@ def test_names_stay_when_a_twin_comes_later(context: Context, original: Path) ->
     assert DatasetFolder(report.dataset).captions()["p0-2.jpg"] == ""
 
 
-@pytest.mark.parametrize("name", ["CON.png", "nul.tar.png", "a\nb.png", "x" * 240 + ".png", "..png.png", "a:b?.png"])
-def test_hostile_names_become_names_for_every_system(context: Context, user: Path, name: str) -> None:
-    picture(user / "heap" / f"{name}")
-    visible = not name.startswith(".")
-    if not visible:
-        with pytest.raises(DreamctlError, match="holds no pictures"):
-            run(context, user / "heap")
-        return
-    item = run(context, user / "heap").pictures[0]
-    assert item.file.isprintable() and item.source.isprintable()
-    assert len(item.file.encode()) < 140 and not set(item.file) & set('<>:"/\\|?*')
-    assert item.file.split(".")[0].lower() not in ("con", "nul")
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="names of arbitrary bytes")
 def test_names_that_are_not_text(context: Context, user: Path) -> None:
     heap = user / "heap"
@@ -161,29 +147,6 @@ def test_names_that_are_not_text(context: Context, user: Path) -> None:
     report = run(context, heap)
     assert {item.source for item in report.pictures} == {"heap/\\xfe.png", "heap/\\xff.png"}
     assert run(context, heap).made == ()
-
-
-def test_what_is_no_picture_by_purpose_is_passed_over(context: Context, original: Path) -> None:
-    for name in ("IMG_1.MOV", "IMG_1.AAE", "._p0.png", ".hidden.jpg", "Thumbs.db", "p0.json"):
-        (original / name).write_bytes(b"x")
-    picture(original / "__MACOSX" / "p.png")
-    assert run(context, original, recursive=True).skipped == ()
-
-
-def test_links_and_pipes(context: Context, original: Path, user: Path) -> None:
-    outside = picture(user / "outside.png", 60)
-    (original / "leaves.png").symlink_to(outside)
-    (original / "loop").symlink_to(original)
-    (original / "nothing.png").symlink_to("nowhere.png")
-    (original / "inside.png").symlink_to("p0.png")
-    os.mkfifo(original / "pipe.png")
-    report = run(context, original, recursive=True)
-    assert {item.source: item.reason for item in report.skipped} == {
-        "original/leaves.png": "is a link that leaves the folder",
-        "original/nothing.png": "is a link to nothing",
-        "original/pipe.png": "is not a regular file",
-    }
-    assert len(report.pictures) == 6
 
 
 # bad files
