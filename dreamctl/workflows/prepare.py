@@ -12,6 +12,7 @@ from pathlib import Path
 from dreamctl import recipes
 from dreamctl.archive import pack_dataset
 from dreamctl.context import Context
+from dreamctl.cutout import get_ready, parse_model
 from dreamctl.datasetfolder import DatasetFolder
 from dreamctl.domain.dataset import Dataset, Picture, Skipped
 from dreamctl.errors import DreamctlError, InvalidInput, NotFound
@@ -56,7 +57,10 @@ class PrepareReport:
 
 @dataclass(frozen=True)
 class Shape:
-    """How the line wants the pictures; `size` None leaves it to the recipe. See `fitting.Rules`."""
+    """How the line wants the pictures; `size` None leaves it to the recipe, `cutout` None keeps the backgrounds.
+
+    See `fitting.Rules`.
+    """
 
     size: int | None = None
     background: str = "white"
@@ -66,6 +70,7 @@ class Shape:
     step: int = BUCKET_STEP
     format: str = "jpeg"
     quality: int = QUALITY
+    cutout: str | None = None
 
 
 def prepare(
@@ -121,7 +126,7 @@ def prepare_on_the_way(context: Context, source: Path, size: int) -> DatasetFold
 
 def _rules(context: Context, shape: Shape) -> Rules:
     wanted = {**asdict(shape), "size": _size(context, shape.size), "background": parse_colour(shape.background)}
-    return Rules(**wanted)
+    return Rules(**{**wanted, "cutout": parse_model(shape.cutout) if shape.cutout else None})
 
 
 def _size(context: Context, size: int | None) -> int:
@@ -144,6 +149,8 @@ def _prepare(context: Context, stage: Stage, gathered: Gathered, rules: Rules, s
     before = manifest_of(stage.dataset)
     earlier = look_up(stage.dataset, before, found, rules)
     jobs = _jobs(stage, found, rules, earlier, before)
+    if jobs and rules.cutout:
+        get_ready(rules.cutout, context.reporter.note)
     made, skipped = _make_all(context, jobs, found.skipped)
     pictures = with_repeats(sorted([*earlier.kept.values(), *made], key=lambda picture: picture.file), found)
     warnings = [
