@@ -45,7 +45,7 @@ builtin-model: $(READY) ## Train the built-in model from scratch (hours; resumab
 $(READY): pyproject.toml configs/constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) "$$(grep '^torch==' configs/constraints.txt)"
-	@$(PIP) -e ".[local,wd14,keyring,heic,dev]"
+	@$(PIP) -e ".[local,wd14,keyring,heic,cutout,dev]"
 	@touch $(READY)
 
 clean: ## Remove everything that was made.

@@ -23,13 +23,16 @@ class UnusablePicture(DreamctlError):
 
 @contextlib.contextmanager
 def explaining(data: bytes) -> Iterator[None]:
-    """Turn whatever Pillow raises into UnusablePicture. Seen on its own test pictures: seven exception classes."""
+    """Turn whatever Pillow raises into UnusablePicture; our own errors stay.
+
+    Seen on its own test pictures: seven exception classes.
+    """
     logging.getLogger("PIL").setLevel(logging.CRITICAL)  # it logs what it then raises, on people's screens
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the limits are ours, and damaged metadata harms nobody
             yield
-    except UnusablePicture:
+    except DreamctlError:
         raise
     except UnidentifiedImageError as error:
         reason, advice = _what_else(data)

@@ -9,16 +9,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image, ImageColor
+from PIL import Image, ImageChops, ImageColor
 from PIL.Image import Resampling, Transpose
 
 from dreamctl import looks
-from dreamctl.badpictures import explaining
+from dreamctl.badpictures import UnusablePicture, explaining
+from dreamctl.cutout import SIDE, Cutout, subject
 from dreamctl.errors import InvalidInput
 from dreamctl.images import SIDEWAYS, Decoded, decode, upright
 from dreamctl.placement import BUCKET_STEP, CENTRE, FITS, Box, Placement, Size, place
 
 QUALITY = 95
+WHITE = (255, 255, 255)
 BLURRED = 0.7  # of `looks.blur`; a sharp photograph has 0.2 to 0.5
 # A JPEG is decoded at a half, quarter or eighth that is at least so many times what is needed: 46 dB or more beside the
 # long way, for a third of its time.
@@ -50,16 +52,18 @@ class Rules:
 
     `fit`: pad, crop or bucket, at `size` pixels. `background` (RGB) is the colour of margins and behind transparency;
     None keeps them transparent, which JPEG cannot. `focus`: what a crop keeps in its middle. `step`: of the buckets.
+    `cutout`: the model that removes the background; None keeps it.
     """
 
     size: int
-    background: tuple[int, int, int] | None = (255, 255, 255)
+    background: tuple[int, int, int] | None = WHITE
     fit: str = "pad"
     focus: str = "centre"
     upscale: bool = False
     step: int = BUCKET_STEP
     format: str = "jpeg"
     quality: int = QUALITY
+    cutout: Cutout | None = None
 
     def __post_init__(self) -> None:
         for field, value, known in (
@@ -85,7 +89,8 @@ class Rules:
     def plain(self) -> dict[str, Any]:
         """As `dataset.json` holds them."""
         colour = "transparent" if self.background is None else "#" + bytes(self.background).hex()
-        return {**dataclasses.asdict(self), "background": colour}
+        cutout = self.cutout.label if self.cutout else None
+        return {**dataclasses.asdict(self), "background": colour, "cutout": cutout}
 
 
 @dataclass(frozen=True)
@@ -121,19 +126,26 @@ def parse_colour(text: str) -> tuple[int, int, int] | None:
 def fit(data: bytes, rules: Rules, suffix: str = "") -> Fitted:
     """Place the picture by the rules, undistorted. No metadata is left.
 
-    `suffix` is the file's, to warn where it lies. Raises UnusablePicture, whatever is wrong with `data`.
+    `suffix` is the file's, to warn where it lies. Raises UnusablePicture, whatever is wrong with `data`; DreamctlError
+    where the rules' `cutout` does not work at all.
     """
     with explaining(data):
-        decoded = decode(data, suffix, lambda size: min(1.0, _SPARE * _placed(size, rules).scale))
-        focus = _focus(decoded) if rules.focus == "detail" and rules.fit != "pad" else CENTRE
+        decoded = decode(data, suffix, lambda size: _wanted_scale(size, rules))
+        cut = _cut(decoded, rules) if rules.cutout else None
+        focus = _focus(decoded, cut) if rules.focus == "detail" and rules.fit != "pad" else CENTRE
         where = _placed(decoded.upright_size, rules, focus)
         notes = [*decoded.warnings, *_size_notes(where, rules, decoded.upright_size)]
         colour, alpha = upright(decoded, _scaled(decoded, where), notes)
-        grey = colour.convert("L")
+        if cut:
+            alpha = _cut_alpha(cut, alpha, where, decoded.upright_size)
+        elif rules.cutout:
+            notes.append("shows no subject: its background stays (--cutout-model NAME tries another model)")
+        seen = _on_background(colour, alpha, rules)
+        grey = seen.convert("L")
         if looks.blur(grey) > BLURRED:
             notes.append("looks blurred: a sharper one teaches better")
         fingerprint = looks.fingerprint(grey)
-        return _framed(colour, alpha, where, decoded.upright_size, rules, fingerprint, notes)
+        return _framed(seen, alpha, where, decoded.upright_size, rules, fingerprint, notes)
 
 
 def _placed(size: Size, rules: Rules, focus: tuple[float, float] = CENTRE) -> Placement:
@@ -148,8 +160,50 @@ def _size_notes(where: Placement, rules: Rules, size: Size) -> list[str]:
     return []
 
 
-def _focus(decoded: Decoded) -> tuple[float, float]:
+def _wanted_scale(size: Size, rules: Rules) -> float:
+    """The least at which a picture of the size may be decoded."""
+    seen = SIDE / max(size) if rules.cutout else 0.0
+    return min(1.0, max(_SPARE * _placed(size, rules).scale, seen))
+
+
+def _cut(decoded: Decoded, rules: Rules) -> Image.Image | None:
+    """The subject's mask, of the whole upright picture though smaller; None where there is no subject."""
+    assert rules.cutout
+    scale = min(1.0, SIDE / max(decoded.image.size))
+    size = (max(1, round(decoded.image.width * scale)), max(1, round(decoded.image.height * scale)))
+    colour, alpha = upright(decoded, decoded.image.resize(size, Resampling.LANCZOS, reducing_gap=2.0), [])
+    seen = colour
+    if alpha:
+        seen = Image.new("RGB", colour.size, rules.background or WHITE)
+        seen.paste(colour, (0, 0), alpha)
+    mask = subject(seen, rules.cutout)
+    if alpha:
+        mask = ImageChops.darker(mask, alpha)
+    return mask if _shows(mask) else None
+
+
+def _cut_alpha(cut: Image.Image, alpha: Image.Image | None, where: Placement, source: Size) -> Image.Image:
+    """The wanted part of the mask at its new size, and no more than the picture's own alpha."""
+    across, down = (part / whole for part, whole in zip(cut.size, source, strict=True))
+    left, top, right, bottom = where.crop
+    box = (left * across, top * down, right * across, bottom * down)
+    mask = cut.resize(where.scaled, Resampling.BILINEAR, box=box)  # LANCZOS would ring: ghosts of the background
+    if alpha:
+        mask = ImageChops.darker(mask, alpha)
+    if not _shows(mask):
+        raise UnusablePicture("has its subject outside of the crop", hint="--focus detail keeps it in, or --fit pad")
+    return mask
+
+
+def _shows(mask: Image.Image) -> bool:
+    """Whether anything is more visible than not."""
+    return any(mask.histogram()[128:])
+
+
+def _focus(decoded: Decoded, cut: Image.Image | None) -> tuple[float, float]:
     """Of the upright picture."""
+    if cut:
+        return looks.focus(Image.merge("RGBA", (cut, cut, cut, cut)))
     small = decoded.image.reduce(max(1, min(decoded.image.size) // 256))
     return looks.focus(small.transpose(decoded.turn) if decoded.turn is not None else small)
 
@@ -164,14 +218,24 @@ def _scaled(decoded: Decoded, where: Placement) -> Image.Image:
     return decoded.image.resize(size, Resampling.LANCZOS, box=box, reducing_gap=2.0)
 
 
+def _on_background(colour: Image.Image, alpha: Image.Image | None, rules: Rules) -> Image.Image:
+    """What people see of the picture. With margins that stay transparent, what is wholly hidden is white and the rest
+    as it was: the alpha is kept."""
+    if alpha is None:
+        return colour
+    canvas = Image.new("RGB", colour.size, rules.background or WHITE)
+    canvas.paste(colour, (0, 0), alpha if rules.background else alpha.point([0] + [255] * 255))
+    return canvas
+
+
 def _framed(
-    colour: Image.Image, alpha: Image.Image | None, where: Placement, source: Size, rules: Rules, fingerprint: str,
+    seen: Image.Image, alpha: Image.Image | None, where: Placement, source: Size, rules: Rules, fingerprint: str,
     notes: Sequence[str],
 ) -> Fitted:  # fmt: skip
-    canvas = Image.new("RGB", where.canvas, rules.background or (255, 255, 255))
-    canvas.paste(colour, where.box, alpha if rules.background else None)
+    canvas = Image.new("RGB", where.canvas, rules.background or WHITE)
+    canvas.paste(seen, where.box)
     mask = None
-    if alpha or colour.size != where.canvas:
+    if alpha or seen.size != where.canvas:
         subject = Image.new("L", where.canvas, 0)
         subject.paste(alpha or 255, where.box)
         mask = _encoded(subject, "PNG", compress_type=zlib.Z_RLE)  # as small, twice as fast

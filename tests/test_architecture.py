@@ -52,7 +52,7 @@ PACKAGES = {
     "cli",
 }
 
-HEAVY = {"torch", "diffusers", "transformers", "accelerate", "peft", "numpy", "huggingface_hub", "onnxruntime"}
+HEAVY = {"torch", "diffusers", "transformers", "accelerate", "peft", "numpy", "huggingface_hub", "onnxruntime", "rembg"}
 HEAVY_AT_TOP = ("training/", "generation/pipeline.py", "builtin/training/", "builtin/gates.py")
 NUMPY_AT_TOP = ("builtin/",)  # the world is drawn with numpy
 

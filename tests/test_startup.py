@@ -19,6 +19,7 @@ HEAVY = {
     "PIL",
     "numpy",
     "boto3",
+    "rembg",
 }
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.tiny_models import byte_alphabet
+from tests.tiny_onnx import integer, ints, network, node, tensor, value
 
 SIDE = 64  # pixels that the tiny Florence-2 looks at
 _TOKENS = (SIDE // 32) ** 2 + 1  # one a patch after its four stages, and one for their mean
@@ -80,66 +80,20 @@ def write_tiny_tagger(folder: Path, side: int = 16, rows: Sequence[Sequence[floa
     bias, *weights = rows or _ROWS
     count = len(bias)
     nodes = [
-        _node("ReduceMean", ["pixels"], ["means"], _ints("axes", (1, 2)), _int("keepdims", 0)),
-        _node("Div", ["means", "most"], ["shares"]),
-        _node("MatMul", ["shares", "weights"], ["sums"]),
-        _node("Add", ["sums", "bias"], ["logits"]),
-        _node("Sigmoid", ["logits"], ["scores"]),
+        node("ReduceMean", ["pixels"], ["means"], ints("axes", (1, 2)), integer("keepdims", 0)),
+        node("Div", ["means", "most"], ["shares"]),
+        node("MatMul", ["shares", "weights"], ["sums"]),
+        node("Add", ["sums", "bias"], ["logits"]),
+        node("Sigmoid", ["logits"], ["scores"]),
     ]
     constants = [
-        _tensor("most", (), [255.0]),
-        _tensor("weights", (3, count), [value for row in weights for value in row]),
-        _tensor("bias", (count,), bias),
+        tensor("most", (), [255.0]),
+        tensor("weights", (3, count), [weight for row in weights for weight in row]),
+        tensor("bias", (count,), bias),
     ]
-    graph = b"".join(_field(1, node) for node in nodes) + _field(2, b"tagger")
-    graph += b"".join(_field(5, constant) for constant in constants)
-    graph += _field(11, _value("pixels", ("batch", side, side, 3))) + _field(12, _value("scores", ("batch", count)))
-    model = _number(1, 8) + _field(7, graph) + _field(8, _number(2, 13))  # IR version 8, operators version 13
+    model = network(nodes, constants, value("pixels", ("batch", side, side, 3)), value("scores", ("batch", count)))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(model)
     lines = [f"{number},{name},{category},9" for number, (name, category) in enumerate(TAGS)]
     (folder / "selected_tags.csv").write_text("\n".join(["tag_id,name,category,count", *lines]) + "\n")
     return folder
-
-
-# Protocol buffers by hand: a field is its number and kind, then its content; see onnx.proto for the numbers.
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
-
-
-def _number(field: int, value: int) -> bytes:
-    return _varint(field << 3) + _varint(value)
-
-
-def _field(field: int, content: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(content)) + content
-
-
-def _node(kind: str, inputs: Sequence[str], outputs: Sequence[str], *attributes: bytes) -> bytes:
-    names = [_field(1, name.encode()) for name in inputs] + [_field(2, name.encode()) for name in outputs]
-    return b"".join(names) + _field(4, kind.encode()) + b"".join(_field(5, attribute) for attribute in attributes)
-
-
-def _int(name: str, value: int) -> bytes:
-    return _field(1, name.encode()) + _number(3, value) + _number(20, 2)
-
-
-def _ints(name: str, values: Sequence[int]) -> bytes:
-    return _field(1, name.encode()) + b"".join(_number(8, value) for value in values) + _number(20, 7)
-
-
-def _tensor(name: str, shape: Sequence[int], values: Sequence[float]) -> bytes:
-    sizes = b"".join(_number(1, size) for size in shape)
-    return sizes + _number(2, 1) + _field(8, name.encode()) + _field(9, struct.pack(f"<{len(values)}f", *values))
-
-
-def _value(name: str, shape: Sequence[int | str]) -> bytes:
-    sizes = [_number(1, size) if isinstance(size, int) else _field(2, size.encode()) for size in shape]
-    tensor = _number(1, 1) + _field(2, b"".join(_field(1, size) for size in sizes))
-    return _field(1, name.encode()) + _field(2, _field(1, tensor))

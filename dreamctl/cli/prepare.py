@@ -11,6 +11,7 @@ import typer
 
 from dreamctl.cli.command import Session, command
 from dreamctl.cli.output import Table
+from dreamctl.errors import InvalidInput
 
 if TYPE_CHECKING:
     from dreamctl.workflows.prepare import PrepareReport
@@ -34,6 +35,12 @@ def prepare(
     fit: Annotated[str, typer.Option(help="pad: whole, with margins; crop: a square; bucket: a near shape.")] = "pad",
     focus: Annotated[str, typer.Option(help="What a crop keeps in its middle: centre, or detail.")] = "centre",
     background: Annotated[str, typer.Option(help="Colour of margins and behind transparency.")] = "white",
+    remove_background: Annotated[
+        bool, typer.Option("--remove-background", help="Cut the subject out; --background is then behind it.")
+    ] = False,
+    cutout_model: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE.onnx", help="What finds the subject; u2net when not given.")
+    ] = None,
     upscale: Annotated[bool, typer.Option("--upscale", help="Enlarge small pictures; else they stay small.")] = False,
     step: Annotated[int, typer.Option("--bucket-step", help="Buckets' sides are multiples of it.")] = 64,
     format_: Annotated[str, typer.Option("--format", help="jpeg, png or webp.")] = "jpeg",
@@ -52,9 +59,17 @@ def prepare(
 
     Run again, it does only what changed, and removes pictures whose source is gone.
     """
+    from dreamctl.cutout import MODEL
     from dreamctl.workflows.prepare import Shape, prepare
 
-    shape = Shape(size, background, fit, focus, upscale, step, format_, quality)
+    if cutout_model is not None and not remove_background:
+        raise InvalidInput(
+            "--cutout-model is given, and no background is to be removed",
+            field="--cutout-model",
+            hint="add --remove-background",
+        )
+    cutout = (cutout_model or MODEL) if remove_background else None
+    shape = Shape(size, background, fit, focus, upscale, step, format_, quality, cutout)
     report = prepare(session.context(), sources, shape, out, recursive, zip_, sheet, strict, allow_private)
     session.output.emit(partial(_data, report), partial(_text, report), [str(report.dataset)])
 

@@ -115,7 +115,10 @@ class Skipped(Noun):
 
 
 class Dataset(Stored):
-    """What `prepare` made, and by which rules. `trigger`: the word that `caption --trigger` wrote into the captions."""
+    """What `prepare` made, and by which rules. `cutout`: the model that removed the backgrounds, where they were.
+
+    `trigger`: the word that `caption --trigger` wrote into the captions.
+    """
 
     size: int
     background: str = "#ffffff"
@@ -125,6 +128,7 @@ class Dataset(Stored):
     step: int = 64
     format: str = "jpeg"
     quality: int = 95
+    cutout: str | None = None
     pictures: Pictures
     skipped: tuple[Skipped, ...] = ()
     trigger: str | None = None

@@ -20,6 +20,7 @@ _LOCAL = ("torch", "diffusers", "transformers", "accelerate", "peft")
 _EXTRAS: Mapping[str, tuple[str, ...]] = {
     "local": _LOCAL,
     "wd14": ("onnxruntime",),
+    "cutout": ("rembg", "onnxruntime"),
     "s3": ("boto3",),
     "gcs": ("google-cloud-storage",),
     "keyring": ("keyring",),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dreamctl.archive import pack_dataset
 from dreamctl.context import Context
+from dreamctl.cutout import get_ready, parse_model
 from dreamctl.datasetfolder import MASKS, DatasetFolder
 from dreamctl.domain.dataset import Dataset, Picture, Pictures, Skipped
 from dreamctl.errors import DreamctlError, InvalidInput, NotFound
@@ -62,7 +63,10 @@ class PrepareReport:
 
 @dataclass(frozen=True)
 class Shape:
-    """How the line wants the pictures; `size` None leaves it to the recipe. See `fitting.Rules`."""
+    """How the line wants the pictures; `size` None leaves it to the recipe, `cutout` None keeps the backgrounds.
+
+    See `fitting.Rules`.
+    """
 
     size: int | None = None
     background: str = "white"
@@ -72,6 +76,7 @@ class Shape:
     step: int = BUCKET_STEP
     format: str = "jpeg"
     quality: int = QUALITY
+    cutout: str | None = None
 
 
 def prepare(
@@ -127,7 +132,7 @@ def prepare_on_the_way(context: Context, source: Path, size: int) -> DatasetFold
 
 def _rules(context: Context, shape: Shape) -> Rules:
     wanted = {**asdict(shape), "size": _size(context, shape.size), "background": parse_colour(shape.background)}
-    return Rules(**wanted)
+    return Rules(**{**wanted, "cutout": parse_model(shape.cutout) if shape.cutout else None})
 
 
 def _size(context: Context, size: int | None) -> int:
@@ -212,6 +217,8 @@ def _make_all(
         return ((source, stem) for source, stem in named if source.name not in earlier.kept)
 
     _check_ours(stage.dataset, (stem for _, stem in todo()), rules, before)
+    if count and rules.cutout:
+        get_ready(rules.cutout, context.reporter.note)
     staged = _staged(stage, rules)
     jobs = (_job(source, stem, rules, stage, staged.get(source.name)) for source, stem in todo())
     lines: list[bytes] = []

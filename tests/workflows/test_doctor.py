@@ -48,7 +48,8 @@ def test_everything_is_looked_at_and_what_is_not_well_has_advice(user: Path) -> 
     assert names >= {
         "dreamctl", "python", "torch", "diffusers", "transformers", "accelerate", "peft", "cores", "memory",
         "disk, dreamctl's data", "disk, this project", "settings", "registry", "recipes", "training here",
-        "extra local", "extra wd14", "extra s3", "token huggingface", "token runpod", "token replicate", "token openai",
+        "extra local", "extra wd14", "extra cutout", "extra s3",
+        "token huggingface", "token runpod", "token replicate", "token openai",
     }  # fmt: skip
     assert any(name.startswith("gpu") for name in names)
     assert [finding for finding in report.findings if finding.state != "ok" and not finding.advice] == []
