@@ -98,7 +98,8 @@ class Fitted:
     """A fitted picture as a file, its mask as a PNG file (L, white = subject) where something is to be masked.
 
     `box` is where the source's pixels lie, `crop` the part of the upright source that they show, both left, top,
-    right, bottom. `fingerprint`: see `looks`. `warnings` end the sentence "FILE: …".
+    right, bottom. `fingerprint`: see `looks`. `warnings` end the sentence "FILE: …". `thumb` is a small JPEG or
+    PNG of it.
     """
 
     data: bytes
@@ -108,6 +109,7 @@ class Fitted:
     crop: Box | None
     fingerprint: str
     warnings: tuple[str, ...]
+    thumb: bytes | None = None
 
 
 def parse_colour(text: str) -> tuple[int, int, int] | None:
@@ -123,11 +125,11 @@ def parse_colour(text: str) -> tuple[int, int, int] | None:
     return red, green, blue
 
 
-def fit(data: bytes, rules: Rules, suffix: str = "") -> Fitted:
+def fit(data: bytes, rules: Rules, suffix: str = "", thumb: int = 0) -> Fitted:
     """Place the picture by the rules, undistorted. No metadata is left.
 
-    `suffix` is the file's, to warn where it lies. Raises UnusablePicture, whatever is wrong with `data`; DreamctlError
-    where the rules' `cutout` does not work at all.
+    `suffix` is the file's, to warn where it lies. `thumb`: the longer side of one, in pixels; 0 for none. Raises
+    UnusablePicture, whatever is wrong with `data`; DreamctlError where the rules' `cutout` does not work at all.
     """
     with explaining(data):
         decoded = decode(data, suffix, lambda size: _wanted_scale(size, rules))
@@ -145,7 +147,7 @@ def fit(data: bytes, rules: Rules, suffix: str = "") -> Fitted:
         if looks.blur(grey) > BLURRED:
             notes.append("looks blurred: a sharper one teaches better")
         fingerprint = looks.fingerprint(grey)
-        return _framed(seen, alpha, where, decoded.upright_size, rules, fingerprint, notes)
+        return _framed(seen, alpha, where, decoded.upright_size, rules, fingerprint, notes, thumb)
 
 
 def _placed(size: Size, rules: Rules, focus: tuple[float, float] = CENTRE) -> Placement:
@@ -230,7 +232,7 @@ def _on_background(colour: Image.Image, alpha: Image.Image | None, rules: Rules)
 
 def _framed(
     seen: Image.Image, alpha: Image.Image | None, where: Placement, source: Size, rules: Rules, fingerprint: str,
-    notes: Sequence[str],
+    notes: Sequence[str], thumb: int,
 ) -> Fitted:  # fmt: skip
     canvas = Image.new("RGB", where.canvas, rules.background or WHITE)
     canvas.paste(seen, where.box)
@@ -252,7 +254,15 @@ def _framed(
         crop=None if where.crop == (0, 0, *source) else where.crop,
         fingerprint=fingerprint,
         warnings=tuple(notes),
+        thumb=_thumb(canvas, thumb) if thumb else None,
     )
+
+
+def _thumb(canvas: Image.Image, side: int) -> bytes:
+    scale = min(1.0, side / max(canvas.size))
+    size = (max(1, round(canvas.width * scale)), max(1, round(canvas.height * scale)))
+    small = canvas.resize(size, Resampling.BICUBIC, reducing_gap=1.0)
+    return _encoded(small, "PNG") if small.mode == "RGBA" else _encoded(small, "JPEG", quality=90)
 
 
 def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:

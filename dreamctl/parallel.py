@@ -28,12 +28,16 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _KILLED = "the memory may have run out: close other programs, then run the same command again"
 
 
-def spread(function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:
+def spread(
+    function: Callable[[Item], Result], items: Iterable[Item], most: int | None = None
+) -> Generator[Result, None, None]:
     """The results of `function` over `items`, as they come; on all cores where there are more than eight items.
 
-    `function` and the items must be picklable. Only a few items a core are under way, or taken, at a time.
+    `most` is how many processes the memory has room for, where that may be fewer. `function` and the items must be
+    picklable. Only a few items a core are under way, or taken, at a time.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = min(cores, most or cores)
     rest = iter(items)
     first = list(itertools.islice(rest, _WORTH_PROCESSES + 1))
     rest = itertools.chain(first, rest)

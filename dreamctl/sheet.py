@@ -38,10 +38,17 @@ def sheet_file(dataset: Path) -> Path:
     return dataset.with_name(f"{dataset.name}-contact-sheet.png")
 
 
-def write_sheet(dataset: Path, manifest: Dataset, warned: Mapping[str, str]) -> Path:
+def cell(count: int) -> int:
+    """Pixels of a picture's side on a sheet of so many; 0 where not all are on it."""
+    return next((side for most, side in _CELLS.items() if count <= most), 0)
+
+
+def write_sheet(
+    dataset: Path, manifest: Dataset, warned: Mapping[str, str], thumbs: Mapping[str, bytes] | None = None
+) -> Path:
     """Write the sheet of a dataset folder, unless the one that is there shows the same.
 
-    `warned`: a warning by picture file.
+    By picture file: `warned`, a warning, and `thumbs`, small pictures that save opening those of the dataset.
 
     Raises DreamctlError where a file of that name is not a sheet of ours, or cannot be written.
     """
@@ -56,7 +63,7 @@ def write_sheet(dataset: Path, manifest: Dataset, warned: Mapping[str, str]) -> 
         info = PngImagePlugin.PngInfo()
         info.add_text(_KEY, state)
         png = io.BytesIO()
-        draw(dataset, manifest, warned).save(png, "PNG", pnginfo=info, compress_type=zlib.Z_RLE)
+        draw(dataset, manifest, warned, thumbs or {}).save(png, "PNG", pnginfo=info, compress_type=zlib.Z_RLE)
         write_bytes(path, png.getvalue())
     return path
 
@@ -68,40 +75,52 @@ def marks(picture: Picture, warned: Mapping[str, str]) -> list[str]:
     return [mark for mark, is_so in happened.items() if is_so]
 
 
-def draw(folder: Path, manifest: Dataset, warned: Mapping[str, str]) -> Image.Image:
-    """The sheet, in rows, below a line that sums up."""
+def draw(
+    folder: Path, manifest: Dataset, warned: Mapping[str, str], thumbs: Mapping[str, bytes] | None = None
+) -> Image.Image:
+    """The sheet, in rows, below a line that sums up. See `write_sheet`."""
     pictures = _chosen(manifest.pictures, warned)
-    cell = next(side for most, side in _CELLS.items() if len(pictures) <= most)
-    across = max(1, min(len(pictures), (_WIDTH - _GAP) // (cell + _GAP)))
-    step_y = cell + 2 * _LINE + _GAP
-    width = max(4 * (cell + _GAP), across * (cell + _GAP)) + _GAP
+    side = cell(len(pictures))
+    across = max(1, min(len(pictures), (_WIDTH - _GAP) // (side + _GAP)))
+    step_y = side + 2 * _LINE + _GAP
+    width = max(4 * (side + _GAP), across * (side + _GAP)) + _GAP
     sheet = Image.new("RGB", (width, 3 * _LINE + math.ceil(len(pictures) / across) * step_y), _PAPER)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     pen.text((_GAP, _GAP), _summary(folder.name, manifest, warned), _INK, ImageFont.load_default(15))
     for number, picture in enumerate(pictures):
-        left = _GAP + number % across * (cell + _GAP)
+        left = _GAP + number % across * (side + _GAP)
         top = 3 * _LINE + number // across * step_y
-        _draw_one(sheet, pen, folder / picture.file, picture, (left, top), cell)
+        small = _small(folder / picture.file, (thumbs or {}).get(picture.file), picture, side)
+        x, y = left + (side - small.width) // 2, top + (side - small.height) // 2
+        sheet.paste(small, (x, y), small if small.mode == "RGBA" else None)
+        _outline(pen, picture, (x, y), small.size)
         happened = marks(picture, warned)
-        pen.text((left, top + cell + 2), _short(picture.file, cell, font), _INK, font)
+        pen.text((left, top + side + 2), _short(picture.file, side, font), _INK, font)
         place = left
         for mark in happened:
-            pen.text((place, top + cell + _LINE), mark, _MARKS[mark], font)
+            pen.text((place, top + side + _LINE), mark, _MARKS[mark], font)
             place += round(font.getlength(mark)) + 8
     return sheet
 
 
-def _draw_one(
-    sheet: Image.Image, pen: ImageDraw.ImageDraw, file: Path, picture: Picture, corner: tuple[int, int], cell: int
-) -> None:
+def _small(file: Path, thumb: bytes | None, picture: Picture, side: int) -> Image.Image:
+    """A picture as RGB or RGBA of at most `side` pixels; from its thumb where that is large enough."""
+    if thumb:
+        with Image.open(io.BytesIO(thumb)) as image:
+            if max(image.size) >= min(side, max(picture.width, picture.height)):
+                image.thumbnail((side, side))
+                return image.copy()
     with Image.open(file) as image:
-        image.thumbnail((cell, cell), reducing_gap=1.0)  # which decodes a JPEG no larger than needed
-        small = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    x, y = corner[0] + (cell - small.width) // 2, corner[1] + (cell - small.height) // 2
-    sheet.paste(small, (x, y), small if small.mode == "RGBA" else None)
-    pen.rectangle((x - 1, y - 1, x + small.width, y + small.height), outline=(190, 190, 190))
+        image.thumbnail((side, side), reducing_gap=1.0)  # which decodes a JPEG no larger than needed
+        return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+def _outline(pen: ImageDraw.ImageDraw, picture: Picture, corner: tuple[int, int], size: tuple[int, int]) -> None:
+    """Around the picture, and around what is not margin."""
+    (x, y), (width, height) = corner, size
+    pen.rectangle((x - 1, y - 1, x + width, y + height), outline=(190, 190, 190))
     if picture.box and picture.box != (0, 0, picture.width, picture.height):
-        scale = small.width / picture.width
+        scale = width / picture.width
         box = [x + round(picture.box[0] * scale), y + round(picture.box[1] * scale)]
         box += [x + round(picture.box[2] * scale) - 1, y + round(picture.box[3] * scale) - 1]
         pen.rectangle(box, outline=_MARKS["padded"])

@@ -51,7 +51,7 @@ class Stage:
         noted = []
         with contextlib.suppress(FileNotFoundError), open(self.path / _JOURNAL, encoding="utf-8") as lines:
             for line in lines:
-                with contextlib.suppress(ValueError):
+                with contextlib.suppress(ValueError, TypeError):
                     by, data = json.loads(line)
                     if by == rules:
                         noted.append(data)

@@ -18,6 +18,15 @@ def test_every_item_has_its_result(count: int) -> None:
     assert sorted(spread(math.sqrt, range(count))) == [math.sqrt(number) for number in range(count)]
 
 
+def where(_: int) -> int:
+    return os.getpid()
+
+
+def test_no_more_processes_than_there_is_room_for() -> None:
+    assert set(spread(where, range(20), most=1)) == {os.getpid()}
+    assert os.getpid() not in set(spread(where, range(20), most=9))
+
+
 def test_an_error_comes_through() -> None:
     with pytest.raises(ValueError, match="math domain error"):
         list(spread(math.sqrt, [4.0] * 20 + [-1.0]))

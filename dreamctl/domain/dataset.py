@@ -64,6 +64,11 @@ class Pictures(Sequence[Picture]):
     def of(cls, pictures: Iterable[Picture]) -> Pictures:
         return cls(picture.line() for picture in pictures)
 
+    @classmethod
+    def in_order(cls, lines: Iterable[bytes]) -> Pictures:
+        """Sorted by file name."""
+        return cls(sorted(lines, key=lambda line: str(json.loads(line)["file"])))
+
     def files(self) -> Iterator[str]:
         """Names of all pictures and masks, relative to the folder."""
         return (name for picture in self for name in (picture.file, picture.mask) if name)

@@ -31,9 +31,10 @@ class Made:
     mask: str | None
     repeats: int
     warnings: tuple[str, ...]
+    thumb: bytes | None = None  # for the contact sheet: not noted, not kept
 
     def plain(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "thumb"}
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Self:
@@ -55,6 +56,7 @@ class Job:
     """One picture to make of the file at `path`, which people call `source`: `file` and `mask` in the folder `stage`.
 
     `notes` are warnings that it has already. `before` is what a killed run made of that source by the same rules.
+    `thumb` is the side of a small picture to give back too, 0 for none.
     """
 
     path: Path
@@ -66,6 +68,7 @@ class Job:
     repeats: int
     notes: tuple[str, ...]
     before: Made | None
+    thumb: int
 
 
 def make(job: Job) -> Made | Refused:
@@ -75,7 +78,7 @@ def make(job: Job) -> Made | Refused:
         source_sha256 = hashlib.sha256(data).hexdigest()
         if job.before and _still_true(job, job.before, source_sha256):
             return job.before
-        fitted = fit(data, job.rules, job.path.suffix)
+        fitted = fit(data, job.rules, job.path.suffix, job.thumb)
     except UnusablePicture as error:
         return Refused(job.source, error.message, error.hint or "")
     for file, written in ((job.file, fitted.data), (job.mask, fitted.mask)):
@@ -94,6 +97,7 @@ def make(job: Job) -> Made | Refused:
         mask=job.mask if fitted.mask else None,
         repeats=job.repeats,
         warnings=(*job.notes, *fitted.warnings),
+        thumb=fitted.thumb,
     )
 
 

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import itertools
 import shlex
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from dreamctl.archive import pack_dataset
 from dreamctl.context import Context
-from dreamctl.cutout import get_ready, parse_model
+from dreamctl.cutout import parse_model
 from dreamctl.datasetfolder import MASKS, DatasetFolder
-from dreamctl.domain.dataset import Dataset, Picture, Pictures, Skipped
+from dreamctl.domain.dataset import Dataset, Pictures, Skipped
 from dreamctl.errors import DreamctlError, InvalidInput, NotFound
 from dreamctl.fitting import QUALITY, Rules, parse_colour
 from dreamctl.looks import alike
-from dreamctl.parallel import spread
 from dreamctl.placement import BUCKET_STEP
-from dreamctl.sheet import write_sheet
-from dreamctl.sources import Found, Source, clean_stem, output_names
+from dreamctl.sheet import cell, write_sheet
+from dreamctl.sources import Found
 from dreamctl.staging import Stage
+from dreamctl.workflows.batch import make_all
 from dreamctl.workflows.datasets import check_not_interrupted, command_on, default_folder, folder_at, locked_dataset
-from dreamctl.workflows.earlier import Earlier, look_up, manifest_of
+from dreamctl.workflows.earlier import look_up, manifest_of
 from dreamctl.workflows.gather import Gathered, UrlOutcome, brought, look, with_repeats
-from dreamctl.workflows.making import Job, Made, make
 
 DEFAULT_SIZE = 512
 FEW_PICTURES = 5
@@ -112,13 +110,14 @@ def prepare(
             stage.open()
             with brought(context, named, stage.path, allow_private) as gathered:
                 _check_found(sources, gathered.found)
-                report = _prepare(context, stage, gathered, rules, strict)
+                report, thumbs = _prepare(context, stage, gathered, rules, strict, sheet)
         except KeyboardInterrupt:
             raise  # what was made stays in the stage for the next run
         except BaseException:
             stage.discard()
             raise
-        return replace(report, zip=_zip(report.dataset) if zip_ else None, sheet=_sheet(report) if sheet else None)
+        zipped, drawn = _zip(report.dataset) if zip_ else None, _sheet(report, thumbs) if sheet else None
+        return replace(report, zip=zipped, sheet=drawn)
 
 
 def prepare_on_the_way(context: Context, source: Path, size: int) -> DatasetFolder:
@@ -152,15 +151,20 @@ def _size(context: Context, size: int | None) -> int:
     return DEFAULT_SIZE
 
 
-def _prepare(context: Context, stage: Stage, gathered: Gathered, rules: Rules, strict: bool) -> PrepareReport:
+def _prepare(
+    context: Context, stage: Stage, gathered: Gathered, rules: Rules, strict: bool, sheet: bool
+) -> tuple[PrepareReport, Mapping[str, bytes]]:
+    """The report, and for a contact sheet small pictures of what was made."""
     found = gathered.found
     before = manifest_of(stage.dataset)
     earlier = look_up(stage.dataset, before, found, rules)
-    made, skipped = _make_all(context, stage, found, rules, earlier, before)
-    kept = [picture.line() for picture in with_repeats(earlier.kept.values(), found)]
-    pictures = _sorted([*made.lines, *kept])
+    thumb = cell(len(found.sources)) if sheet else 0
+    batch = make_all(context.reporter, stage, found, rules, earlier, before, thumb)
+    skipped = sorted([*found.skipped, *batch.refused], key=lambda item: item.source)
+    kept = (picture.line() for picture in with_repeats(earlier.kept.values(), found))
+    pictures = Pictures.in_order(itertools.chain(batch.made.lines, kept))
     warnings = [*found.warnings, *earlier.warnings]
-    warnings += [f"{picture.source} {text}" for picture in made for text in picture.warnings]
+    warnings += [f"{picture.source} {text}" for picture in batch.made for text in picture.warnings]
     _tell_skipped(context, skipped)
     _check_usable(skipped, len(pictures), strict)
     captions = _travelling_captions(stage.dataset, found, pictures, warnings)
@@ -173,15 +177,15 @@ def _prepare(context: Context, stage: Stage, gathered: Gathered, rules: Rules, s
     manifest = Dataset(**rules.plain(), pictures=pictures, skipped=tuple(skipped), trigger=trigger)
     gone = _gone(before, pictures)
     if captions or manifest != before:
-        stage.commit(manifest, made.files(), gone, captions)
+        stage.commit(manifest, batch.made.files(), gone, captions)
     else:
         stage.discard()
     dataset = DatasetFolder(stage.dataset)
     captioned = all(dataset.caption(picture.file) for picture in pictures)
-    return PrepareReport(
+    report = PrepareReport(
         dataset=dataset.path,
         manifest=manifest,
-        made=tuple(picture.file for picture in made),
+        made=tuple(picture.file for picture in batch.made),
         kept=tuple(sorted(picture.file for picture in earlier.kept.values())),
         removed=tuple(name for name in gone if not name.startswith(f"{MASKS}/")),
         warnings=tuple(warnings),
@@ -191,95 +195,24 @@ def _prepare(context: Context, stage: Stage, gathered: Gathered, rules: Rules, s
         next=command_on(context, "train" if captioned else "caption", dataset.path),
         urls=gathered.outcomes(pictures, skipped),
     )
+    return report, batch.thumbs
 
 
 def _zip(dataset: Path) -> Path:
     return pack_dataset(DatasetFolder(dataset), dataset.with_name(f"{dataset.name}.zip"))
 
 
-def _sheet(report: PrepareReport) -> Path:
+def _sheet(report: PrepareReport, thumbs: Mapping[str, bytes]) -> Path:
     warned = {picture.file: text for picture in report.pictures for text in picture.warnings}
-    return write_sheet(report.dataset, report.manifest, warned)
+    return write_sheet(report.dataset, report.manifest, warned, thumbs)
 
 
-# making
-
-
-def _make_all(
-    context: Context, stage: Stage, found: Found, rules: Rules, earlier: Earlier, before: Dataset | None
-) -> tuple[Pictures, list[Skipped]]:
-    """Make what is not kept. Raises InvalidInput before anything is, where an output would replace a foreign file."""
-    stems = output_names(found.sources, earlier.names)
-    count = len(found.sources) - len(earlier.kept)
-
-    def todo() -> Iterator[tuple[Source, str]]:
-        named = zip(found.sources, stems, strict=True)
-        return ((source, stem) for source, stem in named if source.name not in earlier.kept)
-
-    _check_ours(stage.dataset, (stem for _, stem in todo()), rules, before)
-    if count and rules.cutout:
-        get_ready(rules.cutout, context.reporter.note)
-    staged = _staged(stage, rules)
-    jobs = (_job(source, stem, rules, stage, staged.get(source.name)) for source, stem in todo())
-    lines: list[bytes] = []
-    bad, begun = list(found.skipped), time.monotonic()
-    with stage.journal(str(rules)) as note, contextlib.closing(spread(make, jobs)) as outcomes:
-        # Closed: no process writes on after an error.
-        for done, outcome in enumerate(outcomes, 1):
-            if isinstance(outcome, Made):
-                note(outcome.plain())
-                lines.append(Picture(**outcome.plain()).line())
-            else:
-                bad.append(Skipped(source=outcome.source, reason=outcome.reason, advice=outcome.advice))
-            rate = done / max(1e-3, time.monotonic() - begun)
-            context.reporter.progress("prepare", done, count, f"{rate:.1f} a second")
-    return _sorted(lines), sorted(bad, key=lambda item: item.source)
-
-
-def _check_ours(folder: Path, stems: Iterable[str], rules: Rules, before: Dataset | None) -> None:
-    ours = set(before.pictures.files()) if before else set()
-    for stem in stems:
-        for file in _outputs(stem, rules):
-            if file not in ours and (folder / file).exists():
-                raise InvalidInput(
-                    f"{folder / file} is there and was not made by prepare",
-                    field="--out",
-                    hint="name another folder with --out",
-                )
-
-
-def _staged(stage: Stage, rules: Rules) -> dict[str, Made]:
-    """By source: what a killed run had made by the same rules."""
-    staged = {}
-    for data in stage.made_before(str(rules)):
-        with contextlib.suppress(TypeError):  # another version's
-            made = Made.parse(data)
-            staged[made.source] = made
-    return staged
-
-
-def _job(source: Source, stem: str, rules: Rules, stage: Stage, before: Made | None) -> Job:
-    file, mask = _outputs(stem, rules)
-    renamed = stem.startswith(f"{clean_stem(source.path.stem)}-")
-    notes = (f"is stored as {file}, since another picture has its name",) if renamed else ()
-    return Job(source.path, source.name, file, mask, rules, stage.path, source.repeats, notes, before)
-
-
-def _outputs(stem: str, rules: Rules) -> tuple[str, str]:
-    """Names of the picture and of its mask."""
-    return f"{stem}{rules.suffix}", f"{MASKS}/{stem}.png"
-
-
-def _sorted(lines: Iterable[bytes]) -> Pictures:
-    return Pictures(sorted(lines, key=lambda line: str(json.loads(line)["file"])))
+# checking and telling
 
 
 def _gone(before: Dataset | None, pictures: Pictures) -> list[str]:
     """The files of `before` that are none of `pictures`."""
     return sorted(set(before.pictures.files()).difference(pictures.files())) if before else []
-
-
-# checking and telling
 
 
 def _check_found(sources: Sequence[str | Path], found: Found) -> None:

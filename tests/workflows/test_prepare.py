@@ -123,7 +123,7 @@ def test_no_two_sources_share_an_output(context: Context, user: Path, reporter: 
     folded = {unicodedata.normalize("NFC", name).casefold() for name in outputs}
     assert len(outputs) == len(folded) == len(names)
     assert {item.source for item in report.pictures} == {f"heap/{name}" for name in names}
-    assert any("another picture has its name" in text for text in reporter.warnings)
+    assert any("another file has its name" in text for text in reporter.warnings)
     shutil.rmtree(report.dataset)
     assert run(context, folder).digest == report.digest
 
