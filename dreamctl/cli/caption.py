@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +14,7 @@ from dreamctl.cli.output import Table
 
 if TYPE_CHECKING:
     from dreamctl.domain.captions import CaptionStatistics
-    from dreamctl.workflows.caption import CaptionReport, Wish
+    from dreamctl.workflows.caption import Captioned, CaptionReport, Wish
 
 Captioner = Annotated[
     str | None,
@@ -135,7 +136,7 @@ def _data(report: CaptionReport) -> dict[str, Any]:
         "digest": report.digest,
         "captions": {item.file: item.caption for item in report.captions},
         "written": written,
-        "kept": [item.file for item in report.captions if not item.written],
+        "kept": [item.file for item in report.captions if _became(item) == "kept"],
         "statistics": statistics,
         "before": str(report.before) if report.before else None,
         "next": report.next,
@@ -143,18 +144,23 @@ def _data(report: CaptionReport) -> dict[str, Any]:
 
 
 def _text(report: CaptionReport) -> list[str | Table]:
-    rows = [(item.file, item.caption, "written" if item.written else "kept") for item in report.captions]
-    written = sum(item.written for item in report.captions)
+    rows = [(item.file, item.caption, _became(item)) for item in report.captions]
+    counted = Counter(became for *_, became in rows)
+    done = ", ".join(f"{counted[word]} {word}" for word in ("written", "kept", "empty") if counted[word])
     by = f"captioner {report.captioner}" if report.captioner else "edited"
     trigger = f", trigger {report.trigger!r}" if report.trigger else ""
     lines: list[str | Table] = [
         Table(("picture", "caption", ""), rows),
-        f"{report.dataset}: {written} written, {len(rows) - written} kept ({by}{trigger})",
+        f"{report.dataset}: {done} ({by}{trigger})",
         *_statistics(report.statistics),
     ]
     if report.before:
         lines.append(f"the captions before are kept in {report.before}")
     return [*lines, f"next: {report.next}"]
+
+
+def _became(item: Captioned) -> str:
+    return "written" if item.written else "kept" if item.caption else "empty"
 
 
 def _statistics(found: CaptionStatistics) -> list[str | Table]:

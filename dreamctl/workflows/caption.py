@@ -86,7 +86,14 @@ def caption(context: Context, dataset: Path | None, wish: Wish) -> CaptionReport
         if word != manifest.trigger:
             folder.write_manifest(manifest.model_copy(update={"trigger": word}))
         kept = _caption_all(context, folder, writer, files, texts, replace(wish, captioner=name, trigger=word))
-        return report(context, folder, before, name, kept)
+        done = report(context, folder, before, name, kept)
+        if (empty := len(done.statistics.empty)) and name != "none":
+            other = "" if name == "florence2" else "--captioner florence2 describes any picture, "
+            context.reporter.warn(
+                f"{empty} of {len(before)} pictures have no caption: {name} knew nothing to say of them "
+                f"({other}--edit takes words of your own)"
+            )
+        return done
 
 
 def report(

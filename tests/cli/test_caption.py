@@ -31,7 +31,7 @@ def test_the_screen(dataset: DatasetFolder, capsys: pytest.CaptureFixture[str]) 
         "picture  caption",
         "00.jpg   sks, indoors       written",
         "01.jpg   sks, on a beach 1  written",
-        f"{dataset.path}: 2 written, 0 kept (captioner template, trigger 'sks')",
+        f"{dataset.path}: 2 written (captioner template, trigger 'sks')",
         "statistics",
         "words a caption  1 to 4, median 2.5",
         "next: dreamctl train",
@@ -43,7 +43,7 @@ def test_json_and_quiet(dataset: DatasetFolder, capsys: pytest.CaptureFixture[st
     assert main(["caption", "processed", "--captioner", "none", "--json"]) == 0
     value = json.loads(capsys.readouterr().out)
     assert value["captions"] == {"00.jpg": "", "01.jpg": "on a beach 1"}
-    assert (value["written"], value["kept"], value["trigger"]) == ([], ["00.jpg", "01.jpg"], None)
+    assert (value["written"], value["kept"], value["trigger"]) == ([], ["01.jpg"], None)
     assert (value["captioner"], value["next"], len(value["digest"])) == ("none", "dreamctl train", 64)
     assert value["statistics"] == {
         "count": 2, "words": {"min": 4, "median": 4, "max": 4}, "empty": ["00.jpg"], "without_trigger": [],
