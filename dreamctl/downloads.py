@@ -10,7 +10,9 @@ import contextlib
 import hashlib
 import os
 import re
+import shutil
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
@@ -21,12 +23,13 @@ from urllib.parse import unquote, urlsplit
 
 from dreamctl.errors import DreamctlError
 from dreamctl.fetch import Fetched, Known, Patience, fetch
-from dreamctl.files import locked, os_hint, os_reason, read_json, sha256_file, sync_folder, write_json
+from dreamctl.files import is_locked, locked, os_hint, os_reason, read_json, sha256_file, sync_folder, write_json
 from dreamctl.sources import clean_stem
 from dreamctl.urls import Wanted
 from dreamctl.wire import FetchFailed, Network
 
 AT_ONCE = 4
+KEPT_DAYS = 90
 _ABOUT, _PART, _LOCK, _HOLDER = _OURS = ("about.json", "part", "lock", "lock.holder")
 _SCHEMA = 1
 _HEAD = 512
@@ -45,13 +48,17 @@ _WEB_PAGE = (b"<!doctype html", b"<html")
 
 @dataclass(frozen=True)
 class Download:
-    """What became of a URL: a file, or why not and what to do. `note`: what people should know of the file."""
+    """What became of a URL: a file, or why not and what to do. `note`: what people should know of the file.
+
+    `passing`: it may be there another time.
+    """
 
     wanted: Wanted
     path: Path | None = None
     reason: str = ""
     advice: str = ""
     note: str = ""
+    passing: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,10 +101,19 @@ def download(
         for done, future in enumerate(as_completed(futures), 1):
             future.result()
             progress(done, len(futures))
+        _prune(cache)
         return [future.result() for future in futures]
     finally:
         stop.set()  # Ctrl-C and a full disk end the others too
         pool.shutdown(cancel_futures=True)
+
+
+def _prune(cache: Path) -> None:
+    """Let go what no command has asked for in a season. Each use writes the lock's holder, which dates the folder."""
+    limit = time.time() - KEPT_DAYS * 24 * 3600
+    for folder in cache.iterdir():
+        if folder.stat().st_mtime < limit and not is_locked(folder / _LOCK):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _key(item: Wanted) -> str:
@@ -113,7 +129,7 @@ def _download(item: Wanted, folder: Path, allow_private: bool, network: Network 
         with locked(folder / _LOCK, "a download", check=check):
             return _renewed(item, folder, allow_private, network, patience)
     except FetchFailed as error:
-        return Download(item, reason=error.message, advice=error.hint or "")
+        return Download(item, reason=error.message, advice=error.hint or "", passing=error.passing)
     except OSError as error:
         where = error.filename or folder
         raise DreamctlError(f"{where}: {os_reason(error)}", hint=os_hint(error)) from error

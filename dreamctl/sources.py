@@ -9,7 +9,7 @@ import stat
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path, PurePath
 
@@ -72,13 +72,15 @@ class Found:
     """All files of some sources, in an order that is the same on every file system.
 
     `roots` are the names of the folders and archives that were searched, the hosts that were asked, and "" where single
-    files were named. `warnings` are whole sentences.
+    files were named. `warnings` are whole sentences. `absent`: sources that may be there another time, by name, and
+    what `skipped` calls them.
     """
 
     sources: tuple[Source, ...]
     skipped: tuple[Skipped, ...]
     roots: frozenset[str]
     warnings: tuple[str, ...] = ()
+    absent: Mapping[str, str] = field(default_factory=dict)
 
 
 def find(places: Sequence[Path], leave_out: Path, recursive: bool = False) -> Found:
@@ -181,11 +183,11 @@ def root_of(name: str) -> str:
 def output_names(sources: Sequence[Source], before: Mapping[str, str]) -> list[str]:
     """The output's name without suffix for each source; no two are alike on any file system.
 
-    `before` holds the names of an earlier run by the sources' names, which stay. A name that is taken gets a number:
-    `photo-2`.
+    `before` holds the names of an earlier run by the sources' names, which stay and are nobody else's. A name that is
+    taken gets a number: `photo-2`.
     """
     result = []
-    taken = {_key(before[source.name]) for source in sources if source.name in before}
+    taken = {_key(name) for name in before.values()}
     for source in sources:
         name = before.get(source.name)
         if name is None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
-from dreamctl.downloads import AT_ONCE, Download, disposition_name, download, file_name
+from dreamctl.downloads import AT_ONCE, KEPT_DAYS, Download, disposition_name, download, file_name
 from dreamctl.errors import DreamctlError
 from dreamctl.fetch import Patience
 from dreamctl.urls import Wanted
@@ -82,6 +84,16 @@ def test_offline_the_copy_is_used_and_said_to_be_one(site: Site, bring: Bring) -
     assert offline.note.startswith("was answered with status 503: the copy of 20") and offline.note.endswith("was used")
     gone = bring(url)[0]
     assert (gone.path, gone.reason) == (None, "is not there (404)"), "what is gone is gone"
+
+
+def test_copies_that_nobody_asked_for_in_a_season_are_let_go(site: Site, bring: Bring) -> None:
+    old, used, new = (site.put(f"/{name}.png", Answer(PICTURE)) for name in ("old", "used", "new"))
+    kept = {url: item.path for url, item in zip((old, used), bring(old, used), strict=True) if item.path}
+    long_ago = time.time() - (KEPT_DAYS + 1) * 24 * 3600
+    for path in kept.values():
+        os.utime(path.parent, (long_ago, long_ago))
+    bring(used, new)
+    assert not kept[old].parent.exists() and kept[used].is_file()
 
 
 def test_a_web_page_is_named_as_one_and_not_kept(site: Site, bring: Bring, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,15 @@ from dreamctl.sources import Found, root_of
 
 @dataclass(frozen=True)
 class Earlier:
-    """By source name: the pictures that stay (`kept`), and the output names (without suffix) of all that were known."""
+    """By source name: the pictures that stay (`kept`), and the output names (without suffix) of all that were known.
+
+    `absent`: pictures that stay though their sources could not be looked at.
+    """
 
     kept: Mapping[str, Picture]
     names: Mapping[str, str]
     warnings: tuple[str, ...] = ()
+    absent: tuple[Picture, ...] = ()
 
 
 def manifest_of(folder: Path) -> Dataset | None:
@@ -46,23 +50,27 @@ def look_up(folder: Path, before: Dataset | None, found: Found, rules: Rules) ->
     with ThreadPoolExecutor() as pool:
         digests = list(pool.map(_digest, (source.path for source in found.sources)))
         sha256 = {source.name: digest for source, digest in zip(found.sources, digests, strict=True)}
-        known = _known(before, sha256)
+        known = _known(before, sha256, found.absent)
         _check_same_subject(folder, before, known, found)
         kept, warnings = {}, []
         if all(getattr(before, name) == value for name, value in rules.plain().items()):
-            same = {name: old for name, old in known.items() if old.source_sha256 == sha256[name]}
+            away = {old.source: old for old in before.pictures if old.source in found.absent}
+            same = {name: old for name, old in known.items() if old.source_sha256 == sha256[name]} | away
             outputs = pool.map(lambda old: _as_it_is(folder, old), same.values())
             for name, (picture, warning) in zip(same, outputs, strict=True):
                 if picture:
                     kept[name] = picture
                 if warning:
                     warnings.append(warning)
-    return Earlier(kept, {name: Path(old.file).stem for name, old in known.items()}, tuple(warnings))
+    absent = tuple(kept.pop(name) for name in found.absent if name in kept)
+    warnings += [f"{old.source} could not be looked at again: its picture stays as it was" for old in absent]
+    names = {old.source: Path(old.file).stem for old in (*known.values(), *absent)}
+    return Earlier(kept, names, tuple(warnings), absent)
 
 
-def _known(before: Dataset, sha256: Mapping[str, str | None]) -> dict[str, Picture]:
+def _known(before: Dataset, sha256: Mapping[str, str | None], absent: Container[str]) -> dict[str, Picture]:
     by_name = {picture.source: picture for picture in before.pictures}
-    gone = {picture.source_sha256: picture for picture in before.pictures if picture.source not in sha256}
+    gone = {old.source_sha256: old for name, old in by_name.items() if name not in sha256 and name not in absent}
     result = {}
     for name, digest in sha256.items():
         old = by_name.get(name) or gone.pop(digest or "", None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -137,6 +137,7 @@ class _Heap:
     roots: set[str]
     warnings: list[str]
     archives: int = 0
+    absent: dict[str, str] = field(default_factory=dict)
 
     def unpack(self, archive: Path, name: str) -> int:
         """Add what is in an archive that people call `name`; returns how many files it gave."""
@@ -165,7 +166,9 @@ class _Heap:
             self.warnings.append(f"{name} {item.note}")
         if item.path is None:
             self.skipped.append(Skipped(source=url, reason=item.reason, advice=item.advice))
-            return UrlOutcome(url, None, item.reason), None
+            if item.passing:
+                self.absent[name] = url
+            return UrlOutcome(url, name, item.reason), None
         if unpack.is_archive(item.path):
             count = self.unpack(item.path, name)
             return UrlOutcome(url, None, f"is an archive of {count} file{'s' if count != 1 else ''}"), None
@@ -189,7 +192,7 @@ def _gather(context: Context, named: Named, scratch: Path, allow_private: bool) 
     sources = ordered(heap.sources)
     names = {source.path: source.name for source in sources}
     outcomes = [replace(outcome, file=names[path]) if path else outcome for outcome, path in came]
-    gathered = Found(sources, tuple(heap.skipped), frozenset(heap.roots), tuple(heap.warnings))
+    gathered = Found(sources, tuple(heap.skipped), frozenset(heap.roots), tuple(heap.warnings), heap.absent)
     return Gathered(gathered, (*named.bad_urls, *outcomes))
 
 

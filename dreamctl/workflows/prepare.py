@@ -160,9 +160,11 @@ def _prepare(
     earlier = look_up(stage.dataset, before, found, rules)
     thumb = cell(len(found.sources)) if sheet else 0
     batch = make_all(context.reporter, stage, found, rules, earlier, before, thumb)
-    skipped = sorted([*found.skipped, *batch.refused], key=lambda item: item.source)
-    kept = (picture.line() for picture in with_repeats(earlier.kept.values(), found))
-    pictures = Pictures.in_order(itertools.chain(batch.made.lines, kept))
+    staying = {found.absent[picture.source] for picture in earlier.absent}
+    bad = [item for item in (*found.skipped, *batch.refused) if item.source not in staying]
+    skipped = sorted(bad, key=lambda item: item.source)
+    kept = Pictures.of((*with_repeats(earlier.kept.values(), found), *earlier.absent))
+    pictures = Pictures.in_order(itertools.chain(batch.made.lines, kept.lines))
     warnings = [*found.warnings, *earlier.warnings]
     warnings += [f"{picture.source} {text}" for picture in batch.made for text in picture.warnings]
     _tell_skipped(context, skipped)
@@ -186,7 +188,7 @@ def _prepare(
         dataset=dataset.path,
         manifest=manifest,
         made=tuple(picture.file for picture in batch.made),
-        kept=tuple(sorted(picture.file for picture in earlier.kept.values())),
+        kept=tuple(sorted(picture.file for picture in kept)),
         removed=tuple(name for name in gone if not name.startswith(f"{MASKS}/")),
         warnings=tuple(warnings),
         digest=dataset.pictures_digest(pictures),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dreamctl import paths
 from dreamctl.context import Context
 from dreamctl.datasetfolder import DatasetFolder
 from dreamctl.errors import DreamctlError, InvalidInput, NotFound
@@ -114,6 +115,24 @@ def test_offline_the_copies_are_used_and_people_are_told(
     assert (again.made, again.skipped, again.digest) == ((), (), first.digest)
     assert any("status 503: the copy of 20" in text for text in again.warnings)
     assert again.warnings[0] in reporter.warnings
+
+
+def test_what_cannot_be_looked_at_again_stays(run: Run, site: Site, user: Path, data: Callable[[int], bytes]) -> None:
+    away = site.put("/a.png", Answer(data(1)), Answer(status=503, headers={"Retry-After": "0"}))
+    here = site.put("/b.png", Answer(data(2)))
+    first = run(away, here)
+    shutil.rmtree(paths.cache_dir() / "downloads")
+    picture(user / "a.png", 3)  # wants the name that is taken
+    again = run(away, here, user / "a.png", strict=True)
+    assert (again.skipped, again.removed, len(again.made)) == ((), (), 1)
+    assert {item.source: item for item in first.pictures}.items() <= {
+        item.source: item for item in again.pictures
+    }.items()
+    assert any("a.png could not be looked at again: its picture stays as it was" in text for text in again.warnings)
+    (outcome,) = [item for item in again.urls if item.url == away]
+    assert outcome.file == first.urls[0].file and "503" in str(outcome.reason)
+    larger = run(away, here, user / "a.png", size=96)
+    assert [item.source for item in larger.skipped] == [away], "it cannot be made anew"
 
 
 def test_a_failed_url_is_a_bad_file_under_strict(
