@@ -25,6 +25,7 @@ Result = TypeVar("Result")
 _WORTH_PROCESSES = 8
 _AHEAD = 4
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+_PR_SET_PDEATHSIG = 1  # of sys/prctl.h
 _KILLED = "the memory may have run out: close other programs, then run the same command again"
 
 
@@ -64,19 +65,21 @@ def _live_with_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    _keep_freed_memory()
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        # The thread needs its turn first, and until then a late worker might write into the next command's stage.
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _keep_freed_memory(libc)
 
 
-def _keep_freed_memory() -> None:
-    """Let the C library reuse what an item needed instead of giving it back: see mallopt(3); glibc only.
+def _keep_freed_memory(libc: ctypes.CDLL) -> None:
+    """Let the C library reuse what an item needed instead of giving it back: see mallopt(3).
 
     Each picture takes and frees the same megabytes; new from the system, they cost 2,000 page faults, a tenth of all.
     """
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):  # another C library
-            libc = ctypes.CDLL(None)
-            libc.mallopt(_M_MMAP_THRESHOLD, 64 << 20)
-            libc.mallopt(_M_TRIM_THRESHOLD, 256 << 20)
+    with contextlib.suppress(AttributeError):  # not glibc
+        libc.mallopt(_M_MMAP_THRESHOLD, 64 << 20)
+        libc.mallopt(_M_TRIM_THRESHOLD, 256 << 20)
 
 
 def _die_with_parent() -> None:
