@@ -50,10 +50,11 @@ _WEB_PAGE = (b"<!doctype html", b"<html")
 class Download:
     """What became of a URL: a file, or why not and what to do. `note`: what people should know of the file.
 
-    `passing`: it may be there another time.
+    `folder`: where the file lies, or would. `passing`: it may be there another time.
     """
 
     wanted: Wanted
+    folder: Path
     path: Path | None = None
     reason: str = ""
     advice: str = ""
@@ -112,8 +113,9 @@ def _prune(cache: Path) -> None:
     """Let go what no command has asked for in a season. Each use writes the lock's holder, which dates the folder."""
     limit = time.time() - KEPT_DAYS * 24 * 3600
     for folder in cache.iterdir():
-        if folder.stat().st_mtime < limit and not is_locked(folder / _LOCK):
-            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another command lets it go just now
+            if folder.stat().st_mtime < limit and not is_locked(folder / _LOCK):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _key(item: Wanted) -> str:
@@ -129,7 +131,7 @@ def _download(item: Wanted, folder: Path, allow_private: bool, network: Network 
         with locked(folder / _LOCK, "a download", check=check):
             return _renewed(item, folder, allow_private, network, patience)
     except FetchFailed as error:
-        return Download(item, reason=error.message, advice=error.hint or "", passing=error.passing)
+        return Download(item, folder, reason=error.message, advice=error.hint or "", passing=error.passing)
     except OSError as error:
         where = error.filename or folder
         raise DreamctlError(f"{where}: {os_reason(error)}", hint=os_hint(error)) from error
@@ -144,13 +146,13 @@ def _renewed(item: Wanted, folder: Path, allow_private: bool, network: Network |
         part.unlink(missing_ok=True)
         if error.passing and about and not patience.stop.is_set():
             note = f"{error.message}: the copy of {about.fetched[:10]} was used"
-            return Download(item, folder / about.file, note=note)
+            return Download(item, folder, folder / about.file, note=note)
         raise
     if got is not None:
         about = _kept(item, folder, got)
     if about is None:
         raise FetchFailed("was answered with status 304, which nobody asked for", hint="try again later")
-    return Download(item, folder / about.file)
+    return Download(item, folder, folder / about.file)
 
 
 def _kept(item: Wanted, folder: Path, got: Fetched) -> _About:

@@ -264,7 +264,7 @@ def _holder_file(path: Path) -> Path:
 
 
 def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.stem[:80]}.{secrets.token_hex(4)}{path.suffix}")
+    return path.with_name(f".{path.stem[:80]}.tmp-{secrets.token_hex(4)}{path.suffix}")
 
 
 def explained(error: OSError, path: Path) -> DreamctlError:

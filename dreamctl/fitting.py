@@ -75,7 +75,9 @@ class Rules:
             raise InvalidInput(f"--quality {self.quality} is out of range", field="--quality", hint="1 to 100, best 95")
         if self.step % 8 or not 8 <= self.step <= self.size:
             raise InvalidInput(
-                f"--bucket-step {self.step} is not a multiple of 8 up to {self.size}", field="--bucket-step"
+                f"--bucket-step {self.step} is not a multiple of 8 up to {self.size}",
+                field="--bucket-step",
+                hint="64, as most trainers have it",
             )
         if self.background is None and self.format == "jpeg":
             raise InvalidInput(

@@ -9,15 +9,16 @@ import contextlib
 import io
 import itertools
 import math
+import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
+from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
 
 from dreamctl.domain.base import digest_of_items
-from dreamctl.domain.dataset import Dataset, Picture, Pictures
+from dreamctl.domain.dataset import IMAGE_FORMATS, Dataset, Picture, Pictures
 from dreamctl.errors import DreamctlError
 from dreamctl.files import write_bytes
 
@@ -29,13 +30,19 @@ _CELLS = {60: 192, MOST: 128}
 _GAP, _LINE = 12, 16
 _WIDTH = 1600
 _KEY = "dreamctl"
+_SUFFIX = "-contact-sheet.png"
 _INK, _PAPER = (40, 40, 40), (245, 245, 245)
 _MARKS = {"padded": (40, 110, 200), "cropped": (20, 140, 80), "warned": (215, 95, 0)}
 
 
 def sheet_file(dataset: Path) -> Path:
     """Where the sheet of a dataset folder lies."""
-    return dataset.with_name(f"{dataset.name}-contact-sheet.png")
+    return dataset.with_name(f"{dataset.name}{_SUFFIX}")
+
+
+def is_sheet(file: Path) -> bool:
+    """Whether it is a sheet of any dataset: it may lie among the pictures that are to be prepared next."""
+    return file.name.endswith(_SUFFIX) and _shown(file) is not None
 
 
 def cell(count: int) -> int:
@@ -104,15 +111,24 @@ def draw(
 
 
 def _small(file: Path, thumb: bytes | None, picture: Picture, side: int) -> Image.Image:
-    """A picture as RGB or RGBA of at most `side` pixels; from its thumb where that is large enough."""
+    """A picture as RGB or RGBA of at most `side` pixels; from its thumb where that is large enough.
+
+    A crossed-out cell where the file is none: somebody may have put another one there.
+    """
     if thumb:
-        with Image.open(io.BytesIO(thumb)) as image:
+        with Image.open(io.BytesIO(thumb), formats=IMAGE_FORMATS) as image:
             if max(image.size) >= min(side, max(picture.width, picture.height)):
                 image.thumbnail((side, side))
                 return image.copy()
-    with Image.open(file) as image:
-        image.thumbnail((side, side), reducing_gap=1.0)  # which decodes a JPEG no larger than needed
-        return image.convert("RGBA" if image.has_transparency_data else "RGB")
+    try:
+        with Image.open(file, formats=IMAGE_FORMATS) as image:
+            image.thumbnail((side, side), reducing_gap=1.0)  # which decodes a JPEG no larger than needed
+            shown = ImageOps.exif_transpose(image)  # a retouched one may have what ours never have
+            return shown.convert("RGBA" if shown.has_transparency_data else "RGB")
+    except Exception:  # whatever Pillow raises
+        crossed = Image.new("RGB", (side, side), (225, 225, 225))
+        ImageDraw.Draw(crossed).line((0, 0, side, side), _MARKS["warned"], 3)
+        return crossed
 
 
 def _outline(pen: ImageDraw.ImageDraw, picture: Picture, corner: tuple[int, int], size: tuple[int, int]) -> None:
@@ -122,7 +138,7 @@ def _outline(pen: ImageDraw.ImageDraw, picture: Picture, corner: tuple[int, int]
     if picture.box and picture.box != (0, 0, picture.width, picture.height):
         scale = width / picture.width
         box = [x + round(picture.box[0] * scale), y + round(picture.box[1] * scale)]
-        box += [x + round(picture.box[2] * scale) - 1, y + round(picture.box[3] * scale) - 1]
+        box += [max(box[0], x + round(picture.box[2] * scale) - 1), max(box[1], y + round(picture.box[3] * scale) - 1)]
         pen.rectangle(box, outline=_MARKS["padded"])
 
 
@@ -144,7 +160,9 @@ def _summary(name: str, manifest: Dataset, warned: Mapping[str, str]) -> str:
 
 
 def _short(text: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:
-    """The text as it fits under a picture."""
+    """The text as it fits under a picture, in the few letters that the font has."""
+    plain = unicodedata.normalize("NFKD", text)
+    text = "".join(char for char in plain if not unicodedata.combining(char)).encode("ascii", "replace").decode()
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "…") > width:
@@ -154,7 +172,7 @@ def _short(text: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeType
 
 def _shown(path: Path) -> str | None:
     """What the sheet that is there shows; None where none of ours is."""
-    with contextlib.suppress(OSError), Image.open(path, formats=("PNG",)) as image:
+    with contextlib.suppress(Exception), Image.open(path, formats=("PNG",)) as image:  # whatever Pillow raises
         image.load()
         text = getattr(image, "text", {}).get(_KEY)
         return text if isinstance(text, str) else None

@@ -9,12 +9,13 @@ import stat
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path, PurePath
 
 from dreamctl.domain.dataset import Skipped
 from dreamctl.errors import InvalidInput, NotFound
+from dreamctl.sheet import is_sheet
 
 CAPTION_SUFFIXES = (".txt", ".caption")
 # What cameras, trainers and systems leave beside pictures: passed over without a word.
@@ -68,19 +69,30 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Absent:
+    """A source that could not be looked at: its `name`, and what `Found.skipped` calls it.
+
+    What was behind it may have been an archive, whose files are named `archive/…`.
+    """
+
+    name: str
+    archive: str
+    skipped: str
+
+
+@dataclass(frozen=True)
 class Found:
     """All files of some sources, in an order that is the same on every file system.
 
     `roots` are the names of the folders and archives that were searched, the hosts that were asked, and "" where single
-    files were named. `warnings` are whole sentences. `absent`: sources that may be there another time, by name, and
-    what `skipped` calls them.
+    files were named. `warnings` are whole sentences. `absent` may be there another time.
     """
 
     sources: tuple[Source, ...]
     skipped: tuple[Skipped, ...]
     roots: frozenset[str]
     warnings: tuple[str, ...] = ()
-    absent: Mapping[str, str] = field(default_factory=dict)
+    absent: tuple[Absent, ...] = ()
 
 
 def find(places: Sequence[Path], leave_out: Path, recursive: bool = False) -> Found:
@@ -104,6 +116,8 @@ def find(places: Sequence[Path], leave_out: Path, recursive: bool = False) -> Fo
         roots.add(printable(root.name) if root.is_dir() else "")
         paths = _entries(root, recursive, output) if root.is_dir() else iter([root])
         for path in paths:
+            if path == own_archive(output) or is_sheet(path):  # what an earlier run wrote beside the dataset
+                continue
             name = printable(path.relative_to(root.parent).as_posix())
             reason = _unfit(path, root)
             if reason is None:
@@ -115,6 +129,12 @@ def find(places: Sequence[Path], leave_out: Path, recursive: bool = False) -> Fo
             else:
                 skipped.append(Skipped(source=name, reason=reason, advice="put the picture itself there"))
     return Found(ordered(found), tuple(skipped), frozenset(roots))
+
+
+def own_archive(dataset: Path) -> Path:
+    """Where `prepare --zip` packs a dataset folder: never a source of that dataset."""
+    place = dataset.resolve()
+    return place.with_name(f"{place.name}.zip")
 
 
 def ordered(sources: Iterable[Source]) -> tuple[Source, ...]:
@@ -188,14 +208,17 @@ def output_names(sources: Sequence[Source], before: Mapping[str, str]) -> list[s
     """
     result = []
     taken = {_key(name) for name in before.values()}
+    given: set[str] = set()  # of the earlier names: a manifest that somebody edited may hold one twice
     for source in sources:
         name = before.get(source.name)
-        if name is None:
+        if name is None or _key(name) in given:
             name = stem = clean_stem(source.path.stem)
             number = 2
             while _key(name) in taken:
                 name, number = f"{stem}-{number}", number + 1
             taken.add(_key(name))
+        else:
+            given.add(_key(name))
         result.append(name)
     return result
 

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from dreamctl.datasetfolder import MANIFEST, MASKS, DatasetFolder
-from dreamctl.domain.dataset import Dataset
+from dreamctl.domain.dataset import Dataset, inside
 from dreamctl.errors import DreamctlError
 from dreamctl.files import explained, os_hint, os_reason, replacing, sync_folder
 
 STAGE = ".prepare"
 _JOURNAL = "made.jsonl"
 _PLAN = "plan.jsonl"
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}(\.(txt|json))?")
+_TEMPORARY = re.compile(r"\..+\.tmp-[0-9a-f]{8}(\.(txt|json))?")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,12 @@ class Stage:
     # making: what is made, by whatever process, stays for the next run when this one is killed
 
     def open(self) -> None:
-        """Make sure that the stage can be written. Raises DreamctlError that names the dataset folder."""
+        """Make sure that the stage can be written, and put in place later. Raises DreamctlError that says why not."""
+        masks = self.dataset / MASKS
+        if masks.is_symlink() or (masks.exists() and not masks.is_dir()):
+            raise DreamctlError(
+                f"{masks} is not a folder of this dataset", hint="move it away, or name another folder with --out"
+            )
         try:
             (self.path / MASKS).mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -49,7 +54,7 @@ class Stage:
     def made_before(self, rules: str) -> list[dict[str, Any]]:
         """What a killed run noted by the same rules: see `journal`. A line that the kill tore is none."""
         noted = []
-        with contextlib.suppress(FileNotFoundError), open(self.path / _JOURNAL, encoding="utf-8") as lines:
+        with contextlib.suppress(FileNotFoundError), open(self.path / _JOURNAL, "rb") as lines:
             for line in lines:
                 with contextlib.suppress(ValueError, TypeError):
                     by, data = json.loads(line)
@@ -97,38 +102,58 @@ class Stage:
         begun = (self.path / MANIFEST).is_file()
         if begun:
             self._finish()
-        archive = re.compile(rf"\.{re.escape(self.dataset.name[:80])}\.[0-9a-f]{{8}}\.zip")
+        name = re.escape(self.dataset.name[:80])
+        archive = re.compile(rf"\.({name}\.tmp-[0-9a-f]{{8}}\.zip|{name}-contact-sheet\.tmp-[0-9a-f]{{8}}\.png)")
         for folder, pattern in ((self.dataset, _TEMPORARY), (self.dataset.parent, archive)):
             for file in _files(folder):
                 if pattern.fullmatch(file.name):
                     file.unlink()
         return begun
 
+    def noted(self) -> bool:
+        """Whether a run noted pictures here that the next one need not make."""
+        journal = self.path / _JOURNAL
+        return journal.is_file() and journal.stat().st_size > 0
+
     def discard(self) -> None:
-        """Remove the stage, and the folder itself where nothing else is in it; never a change that was begun."""
-        if (self.path / MANIFEST).exists():
-            return
-        shutil.rmtree(self.path, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            self.dataset.rmdir()
+        """Remove the stage; never a change that was begun."""
+        if not (self.path / MANIFEST).exists():
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def _finish(self) -> None:
         """Do what the plan says; each step may have been done before a kill."""
-        steps = {"remove": self._remove, "place": self._place, "caption": self._place_caption}
-        masks, manifest = self.dataset / MASKS, self.dataset / MANIFEST
-        manifest.unlink(missing_ok=True)
-        masks.mkdir(exist_ok=True)
-        with open(self.path / _PLAN, encoding="utf-8") as plan:
-            for line in plan:
-                step, name = json.loads(line)
-                steps[step](name)
-        for folder in (masks, self.dataset):
-            sync_folder(folder)
-        with contextlib.suppress(OSError):
-            masks.rmdir()  # where no mask is left
-        os.replace(self.path / MANIFEST, manifest)
-        sync_folder(self.dataset)
-        shutil.rmtree(self.path)
+        try:
+            for _ in self._plan():
+                pass  # all of it is looked at before anything moves
+            masks, manifest = self.dataset / MASKS, self.dataset / MANIFEST
+            manifest.unlink(missing_ok=True)
+            masks.mkdir(exist_ok=True)
+            for step, name in self._plan():
+                _STEPS[step](self, name)
+            for folder in (masks, self.dataset):
+                sync_folder(folder)
+            with contextlib.suppress(OSError):
+                masks.rmdir()  # where no mask is left
+            os.replace(self.path / MANIFEST, manifest)
+            sync_folder(self.dataset)
+            shutil.rmtree(self.path)
+        except OSError as error:
+            raise explained(error, self.dataset) from error
+
+    def _plan(self) -> Iterator[tuple[str, str]]:
+        """Steps and names. Raises DreamctlError for what no plan of ours holds: a folder may be anybody's."""
+        path = self.path / _PLAN
+        with open(path, encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    step, name = json.loads(line)
+                    if step not in _STEPS:
+                        raise ValueError(f"unknown step {step!r}")
+                    yield step, inside(name)
+                except (ValueError, TypeError) as error:
+                    raise DreamctlError(
+                        f"{path}, line {number}, is no step of a plan: {error}", hint=f"remove {self.path}"
+                    ) from error
 
     def _remove(self, name: str) -> None:
         (self.dataset / name).unlink(missing_ok=True)
@@ -142,6 +167,11 @@ class Stage:
         new, old = (DatasetFolder(folder).caption_file(picture) for folder in (self.path, self.dataset))
         if new.is_file() and not (old.is_file() and old.read_bytes().strip()):
             os.replace(new, old)
+
+
+_STEPS: Mapping[str, Callable[[Stage, str], None]] = {
+    "remove": Stage._remove, "place": Stage._place, "caption": Stage._place_caption,
+}  # fmt: skip
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -44,6 +44,18 @@ def test_margins_are_outlined_and_marks_are_told_apart(folder: DatasetFolder) ->
     assert near(pixel(sheet, corner[0], corner[1] + 16)[:3], (40, 110, 200))
 
 
+def test_what_is_no_picture_any_more_is_crossed_out(folder: DatasetFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (64, 64), "red").save(folder.path / "a.png", "EPS")  # which would start Ghostscript
+    monkeypatch.setattr("subprocess.check_call", pytest.fail)
+    assert near(pixel(draw(folder.path, folder.manifest(), {}), 12 + 96, 48 + 96)[:3], (215, 95, 0), 40)
+
+
+def test_a_picture_of_one_line_has_its_place(tmp_path: Path) -> None:
+    Image.new("RGB", (600, 600), "red").save(tmp_path / "line.png")
+    thin = made("line.png", width=600, height=600, box=(0, 300, 600, 301))
+    assert draw(tmp_path, Dataset(size=600, pictures=Pictures.of([thin])), {}).size[0] > 200
+
+
 def test_the_same_dataset_is_not_drawn_again(folder: DatasetFolder) -> None:
     path = write_sheet(folder.path, folder.manifest(), {})
     assert path == sheet_file(folder.path) == folder.path.parent / "processed-contact-sheet.png"

@@ -120,8 +120,8 @@ def _text(report: PrepareReport) -> list[str | Table]:
     if report.sheet:
         lines.append(f"look at it: {report.sheet}")
     if report.urls:
-        used = sum(outcome.file is not None for outcome in report.urls)
-        lines.append(f"URLs: {used} of {len(report.urls)} became pictures")
+        used = sum(outcome.file is not None or outcome.files > 0 for outcome in report.urls)
+        lines.append(f"URLs: {used} of {len(report.urls)} gave pictures")
     if report.zip:
         lines.append(f"archive: {report.zip}")
     return [*lines, f"next: {report.next}"]

@@ -64,9 +64,12 @@ def explain(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
         path = [str(part) for part in problem["loc"]]
         name = ".".join(path)
         if problem["type"] == "extra_forbidden":
-            yield f"unknown key {name!r} ({did_you_mean(path[-1], fields_of(model, path[:-1]))})"
+            known = fields_of(model, path[:-1])
+            yield f"unknown key {name!r}{f' ({did_you_mean(path[-1], known)})' if known else ''}"
         elif problem["type"] == "missing":
             yield f"{name!r} is missing"
+        elif not path:
+            yield problem["msg"].removeprefix("Value error, ")
         else:
             yield f"{name} = {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
 

@@ -13,9 +13,12 @@ from pydantic_core import CoreSchema, core_schema
 from dreamctl.domain.base import Noun, Stored, digest, digest_of_items
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP")
+"""What a dataset's pictures are opened as, by Pillow's names: it may be anybody's, and some formats start programs."""
 
 
-def _inside(name: str) -> str:
+def inside(name: str) -> str:
+    """The name itself. Raises ValueError where it may lead out of the dataset's folder."""
     parts = name.split("/")
     if any(part in ("", ".", "..") for part in parts) or "\\" in name or ":" in parts[0] or not name.isprintable():
         raise ValueError("must be the name of a file inside the dataset")
@@ -23,7 +26,7 @@ def _inside(name: str) -> str:
 
 
 # A dataset may come from anybody: what its manifest names is read, and removed when it is made again.
-FileName = Annotated[str, AfterValidator(_inside)]
+FileName = Annotated[str, AfterValidator(inside)]
 
 
 class Picture(Noun):

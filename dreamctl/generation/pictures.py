@@ -14,6 +14,7 @@ from typing import Any
 
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
+from dreamctl.domain.dataset import IMAGE_FORMATS
 from dreamctl.errors import DreamctlError
 from dreamctl.files import write_new
 
@@ -78,7 +79,7 @@ def a1111_text(told: Mapping[str, Any]) -> str:
 def read_parameters(path: Path) -> dict[str, Any] | None:
     """What `save_picture` embedded; None for a picture from elsewhere. Raises DreamctlError when it is no picture."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=IMAGE_FORMATS) as image:
             image.load()
             text = getattr(image, "text", {}).get(JSON_KEY)
     except (OSError, UnidentifiedImageError) as error:

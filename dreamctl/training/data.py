@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from dreamctl.domain.concept import Concept, taught_text
+from dreamctl.domain.dataset import IMAGE_FORMATS
 from dreamctl.domain.recipe import Recipe
 from dreamctl.errors import DreamctlError, InvalidInput
 from dreamctl.runfolder import RunFolder
@@ -61,7 +62,7 @@ def _check_size(path: Path, resolution: int) -> None:
 
 def _opened(path: Path) -> Image.Image:
     try:
-        return Image.open(path)
+        return Image.open(path, formats=IMAGE_FORMATS)
     except FileNotFoundError as error:
         raise DreamctlError(f"{path} is gone", hint="run `dreamctl train` again with --again") from error
     except (OSError, UnidentifiedImageError) as error:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dreamctl import machine
-from dreamctl.cutout import get_ready
+from dreamctl.cutout import get_ready, memory
 from dreamctl.datasetfolder import MASKS
 from dreamctl.domain.dataset import Dataset, Picture, Pictures, Skipped
 from dreamctl.errors import InvalidInput
@@ -20,8 +20,6 @@ from dreamctl.sources import Found, Source, clean_stem, output_names
 from dreamctl.staging import Stage
 from dreamctl.workflows.earlier import Earlier
 from dreamctl.workflows.making import Job, Made, make
-
-_MODEL_BYTES = 3 << 29  # of a process that cuts out; measured: U²-Net 0.75 GB, a network like IS-Net 1.25 GB
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def make_all(
 def _room(rules: Rules) -> int | None:
     """How many processes the memory has room for, where each holds a model."""
     free = machine.memory()[0] if rules.cutout else None
-    return max(1, free // _MODEL_BYTES) if free is not None else None
+    return max(1, free // memory(rules.cutout)) if rules.cutout and free is not None else None
 
 
 def _check_ours(folder: Path, stems: Iterable[str], rules: Rules, before: Dataset | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ def manifest_of(folder: Path) -> Dataset | None:
     try:
         return DatasetFolder(folder).manifest()
     except DreamctlError as error:
-        raise DreamctlError(error.message, hint=f"remove {folder}, or name another folder with --out") from error
+        raise DreamctlError(error.message, hint="mend it, or name another folder with --out") from error
 
 
 def look_up(folder: Path, before: Dataset | None, found: Found, rules: Rules) -> Earlier:
@@ -50,33 +50,60 @@ def look_up(folder: Path, before: Dataset | None, found: Found, rules: Rules) ->
     with ThreadPoolExecutor() as pool:
         digests = list(pool.map(_digest, (source.path for source in found.sources)))
         sha256 = {source.name: digest for source, digest in zip(found.sources, digests, strict=True)}
-        known = _known(before, sha256, found.absent)
-        _check_same_subject(folder, before, known, found)
+        away = _away(before, found, sha256)
+        known, changed = _known(before, sha256, away)
+        _check_same_subject(folder, before, [*known.values(), *away.values()], found)
         kept, warnings = {}, []
         if all(getattr(before, name) == value for name, value in rules.plain().items()):
-            away = {old.source: old for old in before.pictures if old.source in found.absent}
-            same = {name: old for name, old in known.items() if old.source_sha256 == sha256[name]} | away
+            same = {name: old for name, old in known.items() if name not in changed} | away
             outputs = pool.map(lambda old: _as_it_is(folder, old), same.values())
             for name, (picture, warning) in zip(same, outputs, strict=True):
                 if picture:
                     kept[name] = picture
                 if warning:
                     warnings.append(warning)
-    absent = tuple(kept.pop(name) for name in found.absent if name in kept)
+    absent = tuple(kept.pop(name) for name in away if name in kept)
     warnings += [f"{old.source} could not be looked at again: its picture stays as it was" for old in absent]
+    warnings += _foreign_captions(folder, [known[name] for name in changed])
     names = {old.source: Path(old.file).stem for old in (*known.values(), *absent)}
     return Earlier(kept, names, tuple(warnings), absent)
 
 
-def _known(before: Dataset, sha256: Mapping[str, str | None], absent: Container[str]) -> dict[str, Picture]:
-    by_name = {picture.source: picture for picture in before.pictures}
-    gone = {old.source_sha256: old for name, old in by_name.items() if name not in sha256 and name not in absent}
-    result = {}
+def _away(before: Dataset, found: Found, sha256: Container[str]) -> dict[str, Picture]:
+    """The pictures whose sources are absent, or lay in an archive that is."""
+    names = {absent.name for absent in found.absent}
+    archives = tuple(f"{absent.archive}/" for absent in found.absent)
+    return {
+        old.source: old
+        for old in before.pictures
+        if old.source not in sha256 and (old.source in names or old.source.startswith(archives))
+    }
+
+
+def _known(
+    before: Dataset, sha256: Mapping[str, str | None], away: Container[str]
+) -> tuple[dict[str, Picture], frozenset[str]]:
+    """What `before` made of each source, by its name, and the names under which there is another picture now.
+
+    Content counts more than names: pictures that were numbered anew keep their captions.
+    """
+    by_name = {picture.source: picture for picture in before.pictures if picture.source not in away}
+    known = {name: old for name, old in by_name.items() if old.source_sha256 == sha256.get(name)}
+    free = {old.source_sha256: old for name, old in by_name.items() if name not in known}
+    taken = set(known)
     for name, digest in sha256.items():
-        old = by_name.get(name) or gone.pop(digest or "", None)
-        if old:
-            result[name] = old.model_copy(update={"source": name})
-    return result
+        if name not in known and (old := free.pop(digest or "", None)):
+            known[name] = old.model_copy(update={"source": name})
+            taken.add(old.source)
+    changed = frozenset(name for name in sha256 if name not in known and name in by_name and name not in taken)
+    known |= {name: by_name[name] for name in changed}
+    return known, changed
+
+
+def _foreign_captions(folder: Path, changed: Sequence[Picture]) -> list[str]:
+    dataset = DatasetFolder(folder)
+    files = [old.file for old in changed if dataset.caption_file(old.file).is_file()]
+    return [f"{folder / file} shows another picture now: look at its caption, which stays" for file in sorted(files)]
 
 
 def _as_it_is(folder: Path, old: Picture) -> tuple[Picture | None, str | None]:
@@ -103,9 +130,9 @@ def _digest(path: Path) -> str | None:
         return None
 
 
-def _check_same_subject(folder: Path, before: Dataset, known: Mapping[str, Picture], found: Found) -> None:
+def _check_same_subject(folder: Path, before: Dataset, known: Sequence[Picture], found: Found) -> None:
     """A line that does not name where the folder's other pictures came from must not remove them."""
-    staying = {old.file for old in known.values()}
+    staying = {old.file for old in known}
     foreign = [old for old in before.pictures if old.file not in staying and root_of(old.source) not in found.roots]
     if known and not foreign:
         return

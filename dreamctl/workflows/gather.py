@@ -13,7 +13,18 @@ from dreamctl import paths, unpack, urls
 from dreamctl.context import Context
 from dreamctl.domain.dataset import IMAGE_SUFFIXES, Picture, Skipped
 from dreamctl.errors import NotFound
-from dreamctl.sources import COMPANIONS, Found, Source, find, ordered, printable, repeats_of, root_of
+from dreamctl.sources import (
+    COMPANIONS,
+    Absent,
+    Found,
+    Source,
+    find,
+    ordered,
+    own_archive,
+    printable,
+    repeats_of,
+    root_of,
+)
 
 if TYPE_CHECKING:
     from dreamctl.downloads import Download
@@ -34,16 +45,19 @@ class Named:
 
 @dataclass(frozen=True)
 class UrlOutcome:
-    """What became of a URL (without its secrets): the dataset's file, or None and why not."""
+    """What became of a URL (without its secrets): the dataset's file, else how many `files` its archive gave, else why
+    nothing. Both file and reason where a picture stays though the URL could not be asked again.
+    """
 
     url: str
     file: str | None
     reason: str | None = None
+    files: int = 0
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """All sources as local files; `came` says for each URL the source's name, or why there is none."""
+    """All sources as local files; in `came` each URL's `file` is its source's name."""
 
     found: Found
     came: tuple[UrlOutcome, ...] = ()
@@ -55,7 +69,7 @@ class Gathered:
         files = {picture.source: picture.file for picture in pictures}
         reasons = {item.source: item.reason for item in skipped}
         return tuple(
-            UrlOutcome(item.url, files.get(item.file or ""), item.reason or reasons.get(item.file or ""))
+            replace(item, file=files.get(item.file or ""), reason=item.reason or reasons.get(item.file or ""))
             for item in self.came
         )
 
@@ -78,7 +92,7 @@ def look(words: Sequence[str | Path], leave_out: Path, recursive: bool = False) 
         path = Path(word).expanduser()
         if not path.exists():
             raise NotFound(f"{path} does not exist", field="SOURCE", hint="check the path")
-        if path.is_file() and _is_companion(path, stems):
+        if path.is_file() and (_is_companion(path, stems) or path.resolve() == own_archive(leave_out)):
             continue
         if path.is_file() and path.suffix.lower() in urls.LIST_SUFFIXES:
             named, lines = urls.read_list(path)
@@ -137,7 +151,7 @@ class _Heap:
     roots: set[str]
     warnings: list[str]
     archives: int = 0
-    absent: dict[str, str] = field(default_factory=dict)
+    away: list[Download] = field(default_factory=list)
 
     def unpack(self, archive: Path, name: str) -> int:
         """Add what is in an archive that people call `name`; returns how many files it gave."""
@@ -167,11 +181,11 @@ class _Heap:
         if item.path is None:
             self.skipped.append(Skipped(source=url, reason=item.reason, advice=item.advice))
             if item.passing:
-                self.absent[name] = url
-            return UrlOutcome(url, name, item.reason), None
+                self.away.append(item)
+            return UrlOutcome(url, None, item.reason), item.folder if item.passing else None
         if unpack.is_archive(item.path):
             count = self.unpack(item.path, name)
-            return UrlOutcome(url, None, f"is an archive of {count} file{'s' if count != 1 else ''}"), None
+            return UrlOutcome(url, None, f"is an archive of {count} file{'s' if count != 1 else ''}", count), None
         self.sources.append(Source.at(item.path, name, text=item.wanted.caption))
         return UrlOutcome(url, None), item.path
 
@@ -189,10 +203,18 @@ def _gather(context: Context, named: Named, scratch: Path, allow_private: bool) 
     cache = paths.cache_dir() / "downloads"
     downloads = download(named.wanted, cache, allow_private=allow_private, progress=progress)
     came = [heap.take(item) for item in downloads]
-    sources = ordered(heap.sources)
-    names = {source.path: source.name for source in sources}
+    # Those that did not come take part in the order, so that each keeps its name beside others of the same.
+    places = {item.folder: item for item in heap.away}
+    unnamed = (Source(str(folder), "", urls.source_name(item.wanted.url)) for folder, item in places.items())
+    everything = ordered((*heap.sources, *unnamed))
+    sources = tuple(source for source in everything if source.file)
+    names = {source.path: source.name for source in everything}
+    absent = tuple(
+        Absent(names[folder], urls.source_name(item.wanted.url), urls.public_name(item.wanted.url))
+        for folder, item in places.items()
+    )
     outcomes = [replace(outcome, file=names[path]) if path else outcome for outcome, path in came]
-    gathered = Found(sources, tuple(heap.skipped), frozenset(heap.roots), tuple(heap.warnings), heap.absent)
+    gathered = Found(sources, tuple(heap.skipped), frozenset(heap.roots), tuple(heap.warnings), absent)
     return Gathered(gathered, (*named.bad_urls, *outcomes))
 
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from dreamctl.domain.dataset import IMAGE_FORMATS
 from dreamctl.errors import DreamctlError, InvalidInput
 from dreamctl.files import read_json, sha256_file, write_bytes, write_json
 from dreamctl.reporter import Reporter
@@ -88,7 +89,10 @@ def _bytes(content: Content) -> bytes:
         Image.new("L", content.size, 255).save(result, "PNG")
         return result.getvalue()
     try:
-        with Image.open(content.source) as opened, Image.open(content.mask) as mask:
+        with (
+            Image.open(content.source, formats=IMAGE_FORMATS) as opened,
+            Image.open(content.mask, formats=IMAGE_FORMATS) as mask,
+        ):
             picture, alpha = opened.convert("RGB"), mask.convert("L")
     except OSError as error:
         raise DreamctlError(f"{content.source} or its mask cannot be read: {error}") from error

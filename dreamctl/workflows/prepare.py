@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import shlex
 from collections.abc import Mapping, Sequence
@@ -19,12 +20,13 @@ from dreamctl.fitting import QUALITY, Rules, parse_colour
 from dreamctl.looks import alike
 from dreamctl.placement import BUCKET_STEP
 from dreamctl.sheet import cell, write_sheet
-from dreamctl.sources import Found
+from dreamctl.sources import Found, own_archive
 from dreamctl.staging import Stage
 from dreamctl.workflows.batch import make_all
 from dreamctl.workflows.datasets import check_not_interrupted, command_on, default_folder, folder_at, locked_dataset
-from dreamctl.workflows.earlier import look_up, manifest_of
+from dreamctl.workflows.earlier import Earlier, look_up, manifest_of
 from dreamctl.workflows.gather import Gathered, UrlOutcome, brought, look, with_repeats
+from dreamctl.workflows.overwriting import keep_before
 
 DEFAULT_SIZE = 512
 FEW_PICTURES = 5
@@ -103,7 +105,7 @@ def prepare(
         raise InvalidInput(f"{target} is not a folder", field="--out", hint="name another one with --out")
     named = look(sources, target, recursive)
     with locked_dataset(context, target):
-        stage = Stage(target)
+        stage, existed = Stage(target), target.is_dir()
         try:
             if stage.recover():
                 context.reporter.note(f"finished what an interrupted command had begun in {target}")
@@ -111,10 +113,12 @@ def prepare(
             with brought(context, named, stage.path, allow_private) as gathered:
                 _check_found(sources, gathered.found)
                 report, thumbs = _prepare(context, stage, gathered, rules, strict, sheet)
-        except KeyboardInterrupt:
-            raise  # what was made stays in the stage for the next run
-        except BaseException:
-            stage.discard()
+        except BaseException as error:
+            if not stage.noted() or _disk_full(error):  # else what was made stays for the next run
+                stage.discard()
+                if not existed:
+                    with contextlib.suppress(OSError):
+                        target.rmdir()
             raise
         zipped, drawn = _zip(report.dataset) if zip_ else None, _sheet(report, thumbs) if sheet else None
         return replace(report, zip=zipped, sheet=drawn)
@@ -160,15 +164,17 @@ def _prepare(
     earlier = look_up(stage.dataset, before, found, rules)
     thumb = cell(len(found.sources)) if sheet else 0
     batch = make_all(context.reporter, stage, found, rules, earlier, before, thumb)
-    staying = {found.absent[picture.source] for picture in earlier.absent}
-    bad = [item for item in (*found.skipped, *batch.refused) if item.source not in staying]
-    skipped = sorted(bad, key=lambda item: item.source)
+    skipped = _skipped(found, batch.refused, earlier)
     kept = Pictures.of((*with_repeats(earlier.kept.values(), found), *earlier.absent))
     pictures = Pictures.in_order(itertools.chain(batch.made.lines, kept.lines))
     warnings = [*found.warnings, *earlier.warnings]
     warnings += [f"{picture.source} {text}" for picture in batch.made for text in picture.warnings]
     _tell_skipped(context, skipped)
-    _check_usable(skipped, len(pictures), strict)
+    try:
+        _check_usable(skipped, len(pictures), strict)
+    except DreamctlError:
+        stage.discard()  # it would be so the next time too
+        raise
     captions = _travelling_captions(stage.dataset, found, pictures, warnings)
     warnings += _twins(pictures)
     if len(pictures) < FEW_PICTURES:
@@ -177,13 +183,14 @@ def _prepare(
         context.reporter.warn(text)
     trigger = before.trigger if before else None
     manifest = Dataset(**rules.plain(), pictures=pictures, skipped=tuple(skipped), trigger=trigger)
+    dataset = DatasetFolder(stage.dataset)
     gone = _gone(before, pictures)
     if captions or manifest != before:
-        stage.commit(manifest, batch.made.files(), gone, captions)
+        words = _gone_captions(dataset, before, pictures)
+        stage.commit(manifest, batch.made.files(), [*gone, *words], captions)
     else:
         stage.discard()
-    dataset = DatasetFolder(stage.dataset)
-    captioned = all(dataset.caption(picture.file) for picture in pictures)
+    captioned = all(_has_caption(context, dataset, picture.file) for picture in pictures)
     report = PrepareReport(
         dataset=dataset.path,
         manifest=manifest,
@@ -201,7 +208,7 @@ def _prepare(
 
 
 def _zip(dataset: Path) -> Path:
-    return pack_dataset(DatasetFolder(dataset), dataset.with_name(f"{dataset.name}.zip"))
+    return pack_dataset(DatasetFolder(dataset), own_archive(dataset))
 
 
 def _sheet(report: PrepareReport, thumbs: Mapping[str, bytes]) -> Path:
@@ -210,6 +217,42 @@ def _sheet(report: PrepareReport, thumbs: Mapping[str, bytes]) -> Path:
 
 
 # checking and telling
+
+
+def _skipped(found: Found, refused: Sequence[Skipped], earlier: Earlier) -> list[Skipped]:
+    """What did not become a picture; not what could not be fetched again and stays."""
+    kept = [picture.source for picture in earlier.absent]
+    staying = {
+        absent.skipped
+        for absent in found.absent
+        if any(name == absent.name or name.startswith(f"{absent.archive}/") for name in kept)
+    }
+    bad = (item for item in (*found.skipped, *refused) if item.source not in staying)
+    return sorted(bad, key=lambda item: item.source)
+
+
+def _gone_captions(dataset: DatasetFolder, before: Dataset | None, pictures: Pictures) -> list[str]:
+    """The caption files of pictures that go; their words are kept first. A new picture of a name must not get them."""
+    staying = {dataset.caption_file(picture.file) for picture in pictures} if before else set()
+    texts = {}
+    for old in before.pictures if before else ():
+        if dataset.caption_file(old.file) not in staying:
+            with contextlib.suppress(InvalidInput):  # not UTF-8: it stays, and is told when something asks for it
+                texts[old.file] = dataset.caption(old.file)
+    keep_before(dataset, texts)
+    return [dataset.caption_file(file).name for file, text in texts.items() if text]
+
+
+def _has_caption(context: Context, dataset: DatasetFolder, picture: str) -> bool:
+    try:
+        return bool(dataset.caption(picture))
+    except InvalidInput as error:
+        context.reporter.warn(error.message)
+        return True
+
+
+def _disk_full(error: BaseException) -> bool:
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _gone(before: Dataset | None, pictures: Pictures) -> list[str]:

@@ -41,7 +41,7 @@ def test_the_screen(site: Site, user: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["prepare", url, f"{site.url}/gone.png?sig=GEHEIM", "heap.zip", *WORDS]) == 0
     out, err = capsys.readouterr()
     assert f"a.jpg    127.0.0.1:{site.port}/a.png" in out and "heap.zip/b.png" in out
-    assert "URLs: 1 of 2 became pictures" in out.splitlines()
+    assert "URLs: 1 of 2 gave pictures" in out.splitlines()
     assert f"warning: {site.url}/gone.png?*** is not there (404): skipped (check the address)" in err.splitlines()
 
 
@@ -49,8 +49,8 @@ def test_json_tells_each_url(site: Site, capsys: pytest.CaptureFixture[str]) -> 
     url = site.put("/a.png", Answer(PICTURE))
     assert main(["prepare", url, f"{site.url}/gone.png?sig=GEHEIM", "--json", *WORDS]) == 0
     assert json.loads(capsys.readouterr().out)["urls"] == [
-        {"url": url, "file": "a.jpg", "reason": None},
-        {"url": f"{site.url}/gone.png?***", "file": None, "reason": "is not there (404)"},
+        {"url": url, "file": "a.jpg", "reason": None, "files": 0},
+        {"url": f"{site.url}/gone.png?***", "file": None, "reason": "is not there (404)", "files": 0},
     ]
 
 

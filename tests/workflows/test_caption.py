@@ -203,9 +203,11 @@ def test_the_report_tells_what_the_captions_look_like(context: Context, dataset:
 
 
 def test_temporary_files_of_a_killed_run_are_removed(context: Context, dataset: DatasetFolder) -> None:
-    (dataset.path / ".00.0123abcd.txt").write_text("torn")
+    (dataset.path / ".00.tmp-0123abcd.txt").write_text("torn")
+    mine = dataset.path / ".notes.20250131.txt"
+    mine.write_text("mine")
     caption(context)
-    assert not list(dataset.path.glob(".0*"))
+    assert not list(dataset.path.glob(".0*")) and mine.exists()
 
 
 def test_a_trigger_that_is_no_word_is_refused(context: Context, dataset: DatasetFolder) -> None:

@@ -14,6 +14,7 @@ from dreamctl import paths
 from dreamctl.context import Context
 from dreamctl.datasetfolder import DatasetFolder
 from dreamctl.errors import DreamctlError, InvalidInput, NotFound
+from dreamctl.files import sha256_file
 from dreamctl.sources import repeats_of
 from dreamctl.workflows.gather import UrlOutcome
 from dreamctl.workflows.prepare import PrepareReport
@@ -135,6 +136,32 @@ def test_what_cannot_be_looked_at_again_stays(run: Run, site: Site, user: Path, 
     assert [item.source for item in larger.skipped] == [away], "it cannot be made anew"
 
 
+def test_absent_sources_of_one_name_stay_apart(run: Run, site: Site, data: Callable[[int], bytes]) -> None:
+    secret = "id=" + "A" * 40  # long queries are not told, so all three have one name
+    answers = [Answer(data(number)) for number in range(3)]
+    site.put("/uc", *answers, Answer(status=503, headers={"Retry-After": "0"}), answers[1], answers[2])
+    words = [f"{site.url}/uc?{secret}{number}" for number in range(3)]
+    first = run(*words)
+    assert len({item.sha256 for item in first.pictures}) == 3
+    shutil.rmtree(paths.cache_dir() / "downloads")
+    again = run(*words)
+    assert sorted(item.file for item in again.pictures) == sorted(item.file for item in first.pictures)
+    for item in again.pictures:
+        assert sha256_file(again.dataset / item.file) == item.sha256
+
+
+def test_the_pictures_of_an_absent_archive_stay(run: Run, site: Site, user: Path, data: Callable[[int], bytes]) -> None:
+    heap = pack(user / "heap.zip", **{"a.png": data(1), "b.png": data(2)})
+    away = site.put("/heap.zip", Answer(heap.read_bytes()), Answer(status=503, headers={"Retry-After": "0"}))
+    here = site.put("/c.png", Answer(data(3)))
+    first = run(away, here)
+    shutil.rmtree(paths.cache_dir() / "downloads")
+    again = run(away, here)
+    assert (again.removed, again.skipped, again.digest) == ((), (), first.digest)
+    more = run(away, here, site.put("/d.png", Answer(data(4))))
+    assert len(more.pictures) == 4, "what is absent is nobody else's"
+
+
 def test_a_failed_url_is_a_bad_file_under_strict(
     run: Run, site: Site, user: Path, data: Callable[[int], bytes]
 ) -> None:
@@ -194,7 +221,7 @@ def test_an_archive_behind_a_url(run: Run, site: Site, user: Path, data: Callabl
     report = run(url)
     host = f"127.0.0.1:{site.port}"
     assert [item.source for item in report.pictures] == [f"{host}/heap.zip/x/a.png", f"{host}/heap.zip/b.png"]
-    assert report.urls == (UrlOutcome(url, None, "is an archive of 2 files"),)
+    assert report.urls == (UrlOutcome(url, None, "is an archive of 2 files", 2),)
 
 
 @pytest.mark.parametrize(

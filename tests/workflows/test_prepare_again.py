@@ -89,6 +89,53 @@ def test_a_renamed_source_keeps_its_output_and_its_caption(context: Context, ori
     assert DatasetFolder(report.dataset).captions()["p0.jpg"] == "mine"
 
 
+def test_pictures_that_were_numbered_anew_keep_their_captions(context: Context, original: Path) -> None:
+    dataset = DatasetFolder(run(context, original).dataset)
+    for item in dataset.manifest().pictures:
+        dataset.write_caption(item.file, f"words for {item.source_sha256}")
+    (original / "p0.png").unlink()
+    for number in range(1, 5):
+        (original / f"p{number}.png").rename(original / f"p{number - 1}.png")
+    report = run(context, original)
+    assert (report.made, report.removed) == ((), ("p0.jpg",))
+    for item in report.pictures:
+        assert dataset.caption(item.file) == f"words for {item.source_sha256}"
+
+
+def test_a_caption_does_not_go_to_another_picture_without_a_word(context: Context, original: Path) -> None:
+    dataset = DatasetFolder(run(context, original).dataset)
+    dataset.write_caption("p0.jpg", "a red dog")
+    picture(original / "p0.png", 100)
+    report = run(context, original)
+    assert dataset.caption("p0.jpg") == "a red dog"
+    assert any("p0.jpg shows another picture now: look at its caption" in text for text in report.warnings)
+    (original / "p0.png").unlink()
+    run(context, original)
+    picture(original / "p0.png", 150)
+    run(context, original)
+    assert dataset.caption("p0.jpg") == "", "a new picture is not a red dog"
+    assert "a red dog" in (dataset.path / "captions.before.json").read_text(), "and no words are lost"
+
+
+def test_what_prepare_wrote_itself_is_no_source(context: Context, user: Path) -> None:
+    for number in range(5):
+        picture(user / f"p{number}.png", number)
+    first = run(context, user, sheet=True, zip_=True)
+    assert first.sheet and first.sheet.parent == user
+    again = run(context, user, *sorted(user.glob("*.png")), *user.glob("*.zip"), sheet=True, zip_=True, strict=True)
+    assert (again.made, again.skipped, again.digest) == ((), (), first.digest)
+
+
+def test_a_name_that_a_manifest_holds_twice_is_given_once(context: Context, original: Path) -> None:
+    dataset = DatasetFolder(run(context, original).dataset)
+    manifest = json.loads((dataset.path / "dataset.json").read_text())
+    manifest["pictures"][1]["file"] = "p0.png"  # with another suffix the same name
+    (dataset.path / "dataset.json").write_text(json.dumps(manifest))
+    report = run(context, original, size=128)
+    assert len({item.file for item in report.pictures}) == 5
+    assert all(sha256_file(report.dataset / item.file) == item.sha256 for item in report.pictures)
+
+
 def test_lost_and_damaged_outputs_are_made_again_and_retouched_ones_stay(context: Context, original: Path) -> None:
     first = run(context, original)
     (first.dataset / "p0.jpg").unlink()
@@ -130,6 +177,79 @@ def test_a_corrupt_manifest_says_the_way_out(context: Context, original: Path) -
     with pytest.raises(DreamctlError, match="not valid JSON") as raised:
         run(context, original)
     assert "--out" in str(raised.value.hint)
+
+
+# strange folders
+
+
+@pytest.mark.parametrize(
+    "step", [["remove", "../victim"], ["place", "../victim"], ["remove", "{victim}"], ["run", "a"], 7]
+)
+def test_a_plan_from_elsewhere_reaches_no_file_outside(
+    context: Context, original: Path, user: Path, step: object
+) -> None:
+    victim = user / "victim"
+    victim.write_text("mine")
+    dataset = run(context, original).dataset
+    stage = dataset / ".prepare"
+    stage.mkdir()
+    (stage / "victim").write_text("theirs")
+    shutil.copy(dataset / "dataset.json", stage)
+    (stage / "plan.jsonl").write_text(json.dumps(step).replace("{victim}", str(victim)) + "\n")
+    before = snapshot(dataset)
+    with pytest.raises(DreamctlError, match=r"plan\.jsonl, line 1, is no step of a plan") as raised:
+        run(context, original)
+    assert str(stage) in str(raised.value.hint)
+    assert victim.read_text() == "mine" and snapshot(dataset) == before
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_masks_that_are_no_folder_are_told_before_anything_moves(
+    context: Context, original: Path, user: Path, kind: str
+) -> None:
+    dataset = run(context, original, size=SIZE, fit="crop").dataset
+    if kind == "file":
+        (dataset / "masks").write_text("mine")
+    else:
+        (dataset / "masks").symlink_to(user)
+    before = snapshot(dataset)
+    with pytest.raises(DreamctlError, match="masks is not a folder of this dataset"):
+        run(context, original)
+    assert snapshot(dataset) == before
+
+
+def test_a_journal_that_was_torn_or_is_none_costs_nothing(context: Context, original: Path, user: Path) -> None:
+    stage = user / "processed" / ".prepare"
+    stage.mkdir(parents=True)
+    (stage / "made.jsonl").write_bytes(b'\n["Rules(", {"fi\n\xff\xfe\n7\n["x", 3]\n')
+    assert len(run(context, original).made) == 5
+
+
+def test_what_was_made_stays_when_the_command_fails_later(
+    context: Context, original: Path, user: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise DreamctlError("a worker process was killed from outside")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dreamctl.workflows.prepare._travelling_captions", fail)
+        with pytest.raises(DreamctlError):
+            run(context, original)
+    journal = user / "processed" / ".prepare" / "made.jsonl"
+    assert journal.read_text().count("sha256") == 10
+    inodes = {path.name: path.stat().st_ino for path in journal.parent.glob("*.jpg")}
+    report = run(context, original)
+    assert {path.name: path.stat().st_ino for path in report.dataset.glob("*.jpg")} == inodes
+
+
+def test_a_caption_that_is_not_text_does_not_fail_what_is_done(
+    context: Context, original: Path, reporter: Recorder
+) -> None:
+    dataset = run(context, original).dataset
+    (dataset / "p0.txt").write_bytes(b"caf\xe9")
+    picture(original / "p9.png", 9)
+    assert run(context, original, zip_=False).made == ("p9.jpg",)
+    assert any("p0.txt is not UTF-8 text" in text for text in reporter.warnings)
 
 
 # death
@@ -176,6 +296,7 @@ def deaths(context: Context, user: Path, step: int) -> None:
     for number in range(2):
         picture(old / f"p{number}.png", number)
     (old / "p0.txt").write_text("on a beach")
+    (old / "p1.txt").write_text("in a wood")  # whose picture goes
     start = run(context, old, out=user / "start").dataset
     # Everything changes: a new size, a changed, a lost and a new source.
     (old / "p1.png").unlink()
