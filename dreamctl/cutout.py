@@ -177,14 +177,17 @@ def _fetch(known: Any, model: str, tell: Callable[[str], None]) -> None:
     target = Path(known.model_dir()) / f"{model}.onnx"
     by_hand = f"bring it by hand from {_RELEASE} to {target}, or name a file: --cutout-model FILE.onnx"
     tell(f"fetching the model {model} into {target.parent}")
+    import requests  # pooch asks through it
+
     try:
         with _quiet_off_a_terminal():
             known.download_models()
     except (OSError, ValueError) as error:  # the network's and the disk's errors; ValueError: another digest
         if isinstance(error, OSError) and (way := os_hint(error)):
             raise DreamctlError(f"{error.filename or target.parent}: {os_reason(error)}", hint=way) from error
+        why = "its host cannot be reached" if isinstance(error, requests.ConnectionError) else _first_line(error)
         raise ProviderError(
-            f"the model {model} could not be fetched: {_first_line(error)}", field="--cutout-model", hint=by_hand
+            f"the model {model} could not be fetched: {why}", field="--cutout-model", hint=by_hand
         ) from error
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -253,21 +255,31 @@ def test_a_damaged_model_is_told_with_the_way_out(models: Path) -> None:
     assert raised.value.hint == f"remove {models / 'u2net.onnx'}, and it is fetched again"
 
 
-def test_a_model_that_cannot_be_fetched_may_be_brought_by_hand(models: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_model_that_cannot_be_fetched_may_be_brought_by_hand(models: Path) -> None:
     told: list[str] = []
-    with pytest.raises(ProviderError, match="the model u2net could not be fetched") as raised:
+    with pytest.raises(
+        ProviderError, match="the model u2net could not be fetched: its host cannot be reached"
+    ) as raised:
         get_ready(parse_model("u2net"), told.append)
     folder = models / "models" / "u2net"
     assert told == [f"fetching the model u2net into {folder}"]
     assert f"to {folder / 'u2net.onnx'}" in str(raised.value.hint) and "https://github.com/" in str(raised.value.hint)
-    assert capfd.readouterr() == ("", "")
     write_tiny_cutter(folder / "u2net.onnx")
     get_ready(parse_model("u2net"), ignore)
 
 
-def test_a_fetched_model_is_checked_and_kept(
-    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_fetching_is_told_by_us_alone(models: Path, user: Path) -> None:
+    picture = user / "a.png"
+    scene().save(picture)
+    command = [sys.executable, "-m", "dreamctl", "prepare", str(picture), "--remove-background", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 5 and json.loads(done.stdout)["error"]["field"] == "--cutout-model"
+    told, error, hint = done.stderr.splitlines()
+    assert told.startswith("fetching the model u2net into") and error.startswith("error: the model u2net could not")
+    assert hint.startswith("  bring it by hand")
+
+
+def test_a_fetched_model_is_checked_and_kept(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import pooch
 
     body = write_tiny_cutter(tmp_path / "tiny.onnx").read_bytes()
@@ -285,4 +297,3 @@ def test_a_fetched_model_is_checked_and_kept(
         monkeypatch.setattr(pooch, "retrieve", retrieve(ours))
         get_ready(parse_model("u2net"), ignore)
     assert (models / "models" / "u2net" / "u2net.onnx").read_bytes() == body
-    assert capfd.readouterr() == ("", "")

@@ -130,6 +130,7 @@ def test_a_name_that_a_manifest_holds_twice_is_given_once(context: Context, orig
     dataset = DatasetFolder(run(context, original).dataset)
     manifest = json.loads((dataset.path / "dataset.json").read_text())
     manifest["pictures"][1]["file"] = "p0.png"  # with another suffix the same name
+    (dataset.path / "p1.jpg").rename(dataset.path / "p0.png")
     (dataset.path / "dataset.json").write_text(json.dumps(manifest))
     report = run(context, original, size=128)
     assert len({item.file for item in report.pictures}) == 5
