@@ -1,6 +1,7 @@
 """Every error a user can meet, and the exit code it ends the program with.
 
-    DreamctlError                 1  failed: disk full, unreadable picture, corrupt registry …
+    DreamctlError                 1  failed: unreadable picture, corrupt registry …
+    ├── DiskFull                  1  the disk, or the user's share of it
     ├── InvalidInput              2  a flag, a value, a file or a setting is wrong
     │   └── ConsentRequired       2  the next step costs money or destroys, and nobody said yes
     ├── NotFound                  3  run, identifier, model, dataset, bucket: not there
@@ -31,6 +32,10 @@ class DreamctlError(Exception):
         self.message = message
         self.field = field
         self.hint = hint
+
+
+class DiskFull(DreamctlError):
+    code = "disk_full"
 
 
 class InvalidInput(DreamctlError):

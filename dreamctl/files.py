@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dreamctl.errors import DreamctlError, InvalidInput, NotFound
+from dreamctl.errors import DiskFull, DreamctlError, InvalidInput, NotFound
 
 _CHUNK = 1 << 20
 _POLL_SECONDS = 0.05
@@ -272,7 +272,8 @@ def explained(error: OSError, path: Path) -> DreamctlError:
     where = error.filename or path
     if isinstance(error, FileExistsError) and Path(where) in path.parents:
         return DreamctlError(f"{where} is a file, not a folder", hint="choose another place")
-    return DreamctlError(f"{where}: {os_reason(error)}", hint=os_hint(error))
+    kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else DreamctlError
+    return kind(f"{where}: {os_reason(error)}", hint=os_hint(error))
 
 
 def os_reason(error: OSError) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
 import shlex
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from dreamctl.context import Context
 from dreamctl.cutout import parse_model
 from dreamctl.datasetfolder import MASKS, DatasetFolder
 from dreamctl.domain.dataset import Dataset, Pictures, Skipped
-from dreamctl.errors import DreamctlError, InvalidInput, NotFound
+from dreamctl.errors import DiskFull, DreamctlError, InvalidInput, NotFound
 from dreamctl.fitting import QUALITY, Rules, parse_colour
 from dreamctl.looks import alike
 from dreamctl.placement import BUCKET_STEP
@@ -114,7 +113,7 @@ def prepare(
                 _check_found(sources, gathered.found)
                 report, thumbs = _prepare(context, stage, gathered, rules, strict, sheet)
         except BaseException as error:
-            if not stage.noted() or _disk_full(error):  # else what was made stays for the next run
+            if not stage.noted() or isinstance(error, DiskFull):  # else what was made stays for the next run
                 stage.discard()
                 if not existed:
                     with contextlib.suppress(OSError):
@@ -249,10 +248,6 @@ def _has_caption(context: Context, dataset: DatasetFolder, picture: str) -> bool
     except InvalidInput as error:
         context.reporter.warn(error.message)
         return True
-
-
-def _disk_full(error: BaseException) -> bool:
-    return isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _gone(before: Dataset | None, pictures: Pictures) -> list[str]:

@@ -120,10 +120,11 @@ def test_an_unwritable_folder(original: Path, open_folder: Path) -> None:
     )
 
 
-def test_a_full_disk(user: Path, small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("count", [5, 40])
+def test_a_full_disk(user: Path, small_disk: Path, capsys: pytest.CaptureFixture[str], count: int) -> None:
     original = user / "original"
     original.mkdir()
-    for number in range(5):
+    for number in range(count):  # in this process, and in several
         noise(200, 200, 50, number).save(original / f"{number}.png")
     assert main(["prepare", "original", "--size", "256", "--out", str(small_disk / "data")]) == 1
     err = capsys.readouterr().err
