@@ -5,17 +5,19 @@ Digests are computed when used: an edited caption or picture is a change, never 
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dreamctl.domain.dataset import Dataset, Pictures, captions_digest, pictures_digest
+from dreamctl.domain.dataset import Dataset, Picture, Pictures, captions_digest, pictures_digest
 from dreamctl.errors import DreamctlError, InvalidInput
 from dreamctl.files import read_json, replacing, sha256_file, write_text
 
 MANIFEST = "dataset.json"
 MASKS = "masks"
+_PICTURES, _END = b'  "pictures": [\n', b"  ],\n"
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class DatasetFolder:
     def manifest(self) -> Dataset:
         """`dataset.json`. Raises DreamctlError or InvalidInput that names the file."""
         file = self.path / MANIFEST
-        return Dataset.parse(read_json(file), str(file))
+        return _by_line(file) or Dataset.parse(read_json(file), str(file))
 
     def pictures(self) -> list[Path]:
         """The pictures in the manifest's order. Raises DreamctlError that names one that is gone."""
@@ -77,6 +79,24 @@ class DatasetFolder:
         often = {picture.repeats for picture in pictures}
         repeats = {picture.file: picture.repeats for picture in pictures} if len(often) > 1 else {}
         return pictures_digest(((name, sha256_file(self.path / name)) for name in names), repeats)
+
+
+def _by_line(file: Path) -> Dataset | None:
+    """A `dataset.json` as `write_manifest` writes it, picture by picture: a large one is never held as objects.
+
+    None for one that somebody else wrote, or that is not valid.
+    """
+    try:
+        with open(file, "rb") as rows:
+            head = b"".join(itertools.takewhile(lambda row: row != _PICTURES, rows))
+            lines = [
+                Picture.model_validate_json(row.strip().rstrip(b",")).line()
+                for row in itertools.takewhile(lambda row: row != _END, rows)
+            ]
+            rest = json.loads(head + _PICTURES.rstrip() + b"]," + rows.read())
+        return Dataset.model_validate({**rest, "pictures": Pictures(lines)})
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def _text(manifest: Dataset) -> Iterator[bytes]:

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from dreamctl import images
 from dreamctl.badpictures import UnusablePicture
 from dreamctl.datasetfolder import DatasetFolder, is_dataset
-from dreamctl.domain.dataset import Dataset, Picture
+from dreamctl.domain.dataset import Dataset, Picture, Pictures
 from dreamctl.errors import DreamctlError, InvalidInput
 from dreamctl.files import sha256_file
 from dreamctl.fitting import Rules
-from dreamctl.sources import Found, root_of
+from dreamctl.sources import Found, Source, root_of
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+_UNDER_WAY = 256
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """By source name: the pictures that stay (`kept`), and the output names (without suffix) of all that were known.
-
-    `absent`: pictures that stay though their sources could not be looked at.
+    """By source name: the pictures that stay (`kept`), each as its line, and the output names (without suffix) of all
+    that were known. `absent`: pictures that stay though their sources could not be looked at.
     """
 
-    kept: Mapping[str, Picture]
+    kept: Mapping[str, bytes]
     names: Mapping[str, str]
     warnings: tuple[str, ...] = ()
     absent: tuple[Picture, ...] = ()
@@ -47,57 +51,80 @@ def look_up(folder: Path, before: Dataset | None, found: Found, rules: Rules) ->
     """
     if before is None or not before.pictures or not found.sources:
         return Earlier({}, {})
+    old = before.pictures
     with ThreadPoolExecutor() as pool:
-        digests = list(pool.map(_digest, (source.path for source in found.sources)))
+        digests = _in_turn(pool, _digest, found.sources)
         sha256 = {source.name: digest for source, digest in zip(found.sources, digests, strict=True)}
-        away = _away(before, found, sha256)
-        known, changed = _known(before, sha256, away)
-        _check_same_subject(folder, before, [*known.values(), *away.values()], found)
-        kept, warnings = {}, []
+        away = _away(old, found, sha256)
+        known, changed = _known(old, sha256, away)
+        _check_same_subject(folder, old, {*known.values(), *away.values()}, found)
+        kept: dict[str, bytes] = {}
+        warnings: list[str] = []
         if all(getattr(before, name) == value for name, value in rules.plain().items()):
-            same = {name: old for name, old in known.items() if name not in changed} | away
-            outputs = pool.map(lambda old: _as_it_is(folder, old), same.values())
-            for name, (picture, warning) in zip(same, outputs, strict=True):
+            same = [pair for pair in (*known.items(), *away.items()) if pair[0] not in changed]
+            as_they_are = _in_turn(pool, lambda pair: _as_it_is(folder, old[pair[1]]), same)
+            for (name, place), (picture, warning) in zip(same, as_they_are, strict=True):
                 if picture:
-                    kept[name] = picture
+                    kept[name] = _line(picture, name, old.lines[place])
                 if warning:
                     warnings.append(warning)
-    absent = tuple(kept.pop(name) for name in away if name in kept)
-    warnings += [f"{old.source} could not be looked at again: its picture stays as it was" for old in absent]
-    warnings += _foreign_captions(folder, [known[name] for name in changed])
-    names = {old.source: Path(old.file).stem for old in (*known.values(), *absent)}
+    absent = tuple(old[place] for name, place in away.items() if kept.pop(name, None))
+    warnings += [f"{picture.source} could not be looked at again: its picture stays as it was" for picture in absent]
+    warnings += _foreign_captions(folder, [old[known[name]] for name in changed])
+    names = {name: Path(old[place].file).stem for name, place in known.items()}
+    names |= {picture.source: Path(picture.file).stem for picture in absent}
     return Earlier(kept, names, tuple(warnings), absent)
 
 
-def _away(before: Dataset, found: Found, sha256: Container[str]) -> dict[str, Picture]:
-    """The pictures whose sources are absent, or lay in an archive that is."""
+def _in_turn(pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """The results in the items' order, with a few hundred under way: a future weighs a kilobyte."""
+    for start in range(0, len(items), _UNDER_WAY):
+        yield from pool.map(function, items[start : start + _UNDER_WAY])
+
+
+def _line(picture: Picture, source: str, line: bytes) -> bytes:
+    """The picture's line under that source's name; `line` itself where that is what it was."""
+    new = picture.model_copy(update={"source": source}).line()
+    return line if new == line else new
+
+
+def _away(old: Pictures, found: Found, sha256: Container[str]) -> dict[str, int]:
+    """Of the pictures whose sources are absent, or lay in an archive that is: the source's name, and the place."""
     names = {absent.name for absent in found.absent}
     archives = tuple(f"{absent.archive}/" for absent in found.absent)
     return {
-        old.source: old
-        for old in before.pictures
-        if old.source not in sha256 and (old.source in names or old.source.startswith(archives))
+        picture.source: place
+        for place, picture in enumerate(old if names else ())
+        if picture.source not in sha256 and (picture.source in names or picture.source.startswith(archives))
     }
 
 
 def _known(
-    before: Dataset, sha256: Mapping[str, str | None], away: Container[str]
-) -> tuple[dict[str, Picture], frozenset[str]]:
-    """What `before` made of each source, by its name, and the names under which there is another picture now.
+    old: Pictures, sha256: Mapping[str, str | None], away: Container[str]
+) -> tuple[dict[str, int], frozenset[str]]:
+    """The place of what `old` has of each source, by its name, and the names under which there is another picture now.
 
     Content counts more than names: pictures that were numbered anew keep their captions.
     """
-    by_name = {picture.source: picture for picture in before.pictures if picture.source not in away}
-    known = {name: old for name, old in by_name.items() if old.source_sha256 == sha256.get(name)}
-    free = {old.source_sha256: old for name, old in by_name.items() if name not in known}
-    taken = set(known)
-    for name, digest in sha256.items():
-        if name not in known and (old := free.pop(digest or "", None)):
-            known[name] = old.model_copy(update={"source": name})
-            taken.add(old.source)
-    changed = frozenset(name for name in sha256 if name not in known and name in by_name and name not in taken)
-    known |= {name: by_name[name] for name in changed}
-    return known, changed
+    known: dict[str, int] = {}
+    by_name: dict[str, int] = {}  # of those whose content is not there under their name
+    by_content: dict[str, int] = {}
+    for place, picture in enumerate(old):
+        if picture.source in away:
+            continue
+        if sha256.get(picture.source) == picture.source_sha256:
+            known[picture.source] = place
+        else:
+            by_name[picture.source] = place
+            by_content[picture.source_sha256] = place
+    for name, digest in sha256.items() if by_content else ():
+        if name not in known and (place := by_content.pop(digest or "", -1)) >= 0:
+            known[name] = place
+    moved = set(known.values())
+    changed = frozenset(
+        name for name, place in by_name.items() if name in sha256 and name not in known and place not in moved
+    )
+    return known | {name: by_name[name] for name in changed}, changed
 
 
 def _foreign_captions(folder: Path, changed: Sequence[Picture]) -> list[str]:
@@ -123,25 +150,33 @@ def _as_it_is(folder: Path, old: Picture) -> tuple[Picture | None, str | None]:
     return old.model_copy(update={"sha256": digest}), f"{file} was edited: kept (delete it to have it made again)"
 
 
-def _digest(path: Path) -> str | None:
+def _digest(source: Source) -> str | None:
     try:
-        return sha256_file(path)
+        return sha256_file(source.path)
     except OSError:  # told when the picture is made
         return None
 
 
-def _check_same_subject(folder: Path, before: Dataset, known: Sequence[Picture], found: Found) -> None:
-    """A line that does not name where the folder's other pictures came from must not remove them."""
-    staying = {old.file for old in known}
-    foreign = [old for old in before.pictures if old.file not in staying and root_of(old.source) not in found.roots]
-    if known and not foreign:
+def _check_same_subject(folder: Path, old: Pictures, staying: Container[int], found: Found) -> None:
+    """A line that does not name where the folder's other pictures came from must not remove them.
+
+    `staying`: the places of those that it does name.
+    """
+    count, first, known = 0, "", False
+    for place, picture in enumerate(old):
+        if place in staying:
+            known = True
+        elif root_of(picture.source) not in found.roots:
+            count, first = count + 1, first or picture.source
+    if known and not count:
         return
-    others = foreign or before.pictures
+    if not count:
+        count, first = len(old), old[0].source
     also = "also " if known else ""
-    count = f"{len(others)} picture{'s' if len(others) > 1 else ''}"
+    pictures = f"{count} picture{'s' if count > 1 else ''}"
     way = "name all sources on one line" if known else "prepare another subject into a folder of its own"
     raise InvalidInput(
-        f"{folder} {also}holds {count} of something else, such as {others[0].source}",
+        f"{folder} {also}holds {pictures} of something else, such as {first}",
         field="--out",
         hint=f"{way}{', or' if known else ':'} --out other",
     )

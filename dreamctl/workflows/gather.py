@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from dreamctl import paths, unpack, urls
 from dreamctl.context import Context
-from dreamctl.domain.dataset import IMAGE_SUFFIXES, Picture, Skipped
+from dreamctl.domain.dataset import IMAGE_SUFFIXES, Picture, Pictures, Skipped
 from dreamctl.errors import NotFound
 from dreamctl.sources import (
     COMPANIONS,
@@ -218,9 +218,9 @@ def _gather(context: Context, named: Named, scratch: Path, allow_private: bool) 
     return Gathered(gathered, (*named.bad_urls, *outcomes))
 
 
-def with_repeats(pictures: Iterable[Picture], found: Found) -> Iterator[Picture]:
-    """The pictures with the repeats that their sources' folders ask for now."""
+def with_repeats(pictures: Pictures, found: Found) -> Iterator[bytes]:
+    """The pictures' lines with the repeats that their sources' folders ask for now."""
     repeats = {source.name: source.repeats for source in found.sources if source.repeats != 1}
-    for picture in pictures:
+    for picture, line in zip(pictures, pictures.lines, strict=True):
         now = repeats.get(picture.source, 1)
-        yield picture if picture.repeats == now else picture.model_copy(update={"repeats": now})
+        yield line if picture.repeats == now else picture.model_copy(update={"repeats": now}).line()

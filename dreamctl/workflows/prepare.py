@@ -164,7 +164,8 @@ def _prepare(
     thumb = cell(len(found.sources)) if sheet else 0
     batch = make_all(context.reporter, stage, found, rules, earlier, before, thumb)
     skipped = _skipped(found, batch.refused, earlier)
-    kept = Pictures.of((*with_repeats(earlier.kept.values(), found), *earlier.absent))
+    staying = with_repeats(Pictures(earlier.kept.values()), found)
+    kept = Pictures((*staying, *Pictures.of(earlier.absent).lines))
     pictures = Pictures.in_order(itertools.chain(batch.made.lines, kept.lines))
     warnings = [*found.warnings, *earlier.warnings]
     warnings += [f"{picture.source} {text}" for picture in batch.made for text in picture.warnings]
