@@ -75,7 +75,7 @@ _OTHER_FILES: tuple[tuple[bytes, str, str], ...] = (
     (b"\0\0\0\x0cjP  ", "is a JPEG 2000 picture, which is not supported", _TO_JPEG),
     (b"\xff\x4f\xff\x51", "is a JPEG 2000 picture, which is not supported", _TO_JPEG),
     *((begin, *RAW) for begin in (CR2, b"FUJIFILMCCD-RAW", b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"FOVb")),
-    (b"PK\x03\x04", "is a zip archive", _UNPACK),
+    (b"PK\x03\x04", "is a zip archive", "name it on the command line, and the pictures in it are taken"),
     (b"Rar!", "is a RAR archive", _UNPACK),
     (b"7z\xbc\xaf\x27\x1c", "is a 7-Zip archive", _UNPACK),
     (b"\x1a\x45\xdf\xa3", *_A_VIDEO),

@@ -26,7 +26,8 @@ _SUFFIXES = {
     "WEBP": (".webp",), "GIF": (".gif",), "BMP": (".bmp", ".dib"), "TIFF": (".tif", ".tiff"), "AVIF": (".avif",),
     "HEIF": (".heic", ".heif", ".hif"),
 }  # fmt: skip
-_KNOWN_SUFFIXES = frozenset(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
+SUFFIXES = frozenset(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
+"""What files of pictures that can be read are called."""
 _TRANSPOSES = {
     2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
     6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90,
@@ -86,7 +87,7 @@ def decode(data: bytes, suffix: str, scale: Callable[[Size], float] = lambda _: 
     if _is_raw(data, image):
         raise UnusablePicture(RAW[0], hint=RAW[1])
     lower = suffix.lower()
-    if lower in _KNOWN_SUFFIXES and lower not in _SUFFIXES[kind]:
+    if lower in SUFFIXES and lower not in _SUFFIXES[kind]:
         notes.append(f"is a {kind} named {suffix}")
     if _has_more_frames(image):
         notes.append("holds more than one picture: only the first is taken")

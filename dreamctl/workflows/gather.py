@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from dreamctl import paths, unpack, urls
 from dreamctl.context import Context
-from dreamctl.domain.dataset import IMAGE_SUFFIXES, Picture, Pictures, Skipped
+from dreamctl.domain.dataset import Picture, Pictures, Skipped
 from dreamctl.errors import NotFound
+from dreamctl.images import SUFFIXES
 from dreamctl.sources import (
     COMPANIONS,
     Absent,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from dreamctl.downloads import Download
 
 _SCRATCH = "unpacked"
-_PICTURES = frozenset((*IMAGE_SUFFIXES, ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jfif", ".mpo"))
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _is_companion(path: Path, stems: dict[Path, set[str]]) -> bool:
     if path.suffix.lower() not in COMPANIONS:
         return False
     if path.parent not in stems:
-        stems[path.parent] = {item.stem for item in path.parent.iterdir() if item.suffix.lower() in _PICTURES}
+        stems[path.parent] = {item.stem for item in path.parent.iterdir() if item.suffix.lower() in SUFFIXES}
     return path.stem in stems[path.parent]
 
 
