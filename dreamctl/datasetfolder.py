@@ -16,7 +16,6 @@ from dreamctl.errors import DreamctlError, InvalidInput
 from dreamctl.files import read_json, replacing, sha256_file, write_text
 
 MANIFEST = "dataset.json"
-MASKS = "masks"
 _PICTURES, _END = b'  "pictures": [\n', b"  ],\n"
 
 

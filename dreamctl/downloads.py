@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 
 from dreamctl.errors import DreamctlError
 from dreamctl.fetch import Fetched, Known, Patience, fetch
-from dreamctl.files import is_locked, locked, os_hint, os_reason, read_json, sha256_file, sync_folder, write_json
+from dreamctl.files import explained, is_locked, locked, read_json, sha256_file, sync_folder, write_json
 from dreamctl.sources import clean_stem
 from dreamctl.urls import Wanted
 from dreamctl.wire import FetchFailed, Network
@@ -133,8 +133,7 @@ def _download(item: Wanted, folder: Path, allow_private: bool, network: Network 
     except FetchFailed as error:
         return Download(item, folder, reason=error.message, advice=error.hint or "", passing=error.passing)
     except OSError as error:
-        where = error.filename or folder
-        raise DreamctlError(f"{where}: {os_reason(error)}", hint=os_hint(error)) from error
+        raise explained(error, folder) from error
 
 
 def _renewed(item: Wanted, folder: Path, allow_private: bool, network: Network | None, patience: Patience) -> Download:

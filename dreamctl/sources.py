@@ -100,7 +100,7 @@ def find(places: Sequence[Path], leave_out: Path, recursive: bool = False) -> Fo
 
     Raises NotFound for a place that does not exist, InvalidInput for one that is `leave_out` itself.
     """
-    output = leave_out.resolve()
+    output, archive = leave_out.resolve(), own_archive(leave_out).resolve()
     found: list[Source] = []
     seen: set[Path] = set()  # a file that two of the places hold counts once
     skipped: list[Skipped] = []
@@ -116,7 +116,7 @@ def find(places: Sequence[Path], leave_out: Path, recursive: bool = False) -> Fo
         roots.add(printable(root.name) if root.is_dir() else "")
         paths = _entries(root, recursive, output) if root.is_dir() else iter([root])
         for path in paths:
-            if path == own_archive(output) or is_sheet(path):  # what an earlier run wrote beside the dataset
+            if path == archive or is_sheet(path):  # what an earlier run wrote beside the dataset
                 continue
             name = printable(path.relative_to(root.parent).as_posix())
             reason = _unfit(path, root)
@@ -133,8 +133,7 @@ def find(places: Sequence[Path], leave_out: Path, recursive: bool = False) -> Fo
 
 def own_archive(dataset: Path) -> Path:
     """Where `prepare --zip` packs a dataset folder: never a source of that dataset."""
-    place = dataset.resolve()
-    return place.with_name(f"{place.name}.zip")
+    return dataset.with_name(f"{dataset.name}.zip")
 
 
 def ordered(sources: Iterable[Source]) -> tuple[Source, ...]:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dreamctl.datasetfolder import MANIFEST, MASKS, DatasetFolder
-from dreamctl.domain.dataset import Dataset, inside
+from dreamctl.datasetfolder import MANIFEST, DatasetFolder
+from dreamctl.domain.dataset import MASKS, Dataset, file_name, mask_name
 from dreamctl.errors import DreamctlError
 from dreamctl.files import explained, os_hint, os_reason, replacing, sync_folder
 
@@ -41,11 +41,7 @@ class Stage:
 
     def open(self) -> None:
         """Make sure that the stage can be written, and put in place later. Raises DreamctlError that says why not."""
-        masks = self.dataset / MASKS
-        if masks.is_symlink() or (masks.exists() and not masks.is_dir()):
-            raise DreamctlError(
-                f"{masks} is not a folder of this dataset", hint="move it away, or name another folder with --out"
-            )
+        self._check_masks()
         try:
             (self.path / MASKS).mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -123,6 +119,7 @@ class Stage:
     def _finish(self) -> None:
         """Do what the plan says; each step may have been done before a kill."""
         try:
+            self._check_masks()
             for _ in self._plan():
                 pass  # all of it is looked at before anything moves
             masks, manifest = self.dataset / MASKS, self.dataset / MANIFEST
@@ -140,23 +137,38 @@ class Stage:
         except OSError as error:
             raise explained(error, self.dataset) from error
 
+    def _check_masks(self) -> None:
+        masks = self.dataset / MASKS
+        if masks.is_symlink() or (masks.exists() and not masks.is_dir()):
+            raise DreamctlError(
+                f"{masks} is not a folder of this dataset", hint="move it away, or name another folder with --out"
+            )
+
     def _plan(self) -> Iterator[tuple[str, str]]:
         """Steps and names. Raises DreamctlError for what no plan of ours holds: a folder may be anybody's."""
         path = self.path / _PLAN
-        with open(path, encoding="utf-8") as lines:
+        if not path.is_file():
+            raise DreamctlError(f"{path} is not there", hint=f"remove {self.path}, and prepare again")
+        with open(path, "rb") as lines:
             for number, line in enumerate(lines, 1):
                 try:
-                    step, name = json.loads(line)
+                    row = json.loads(line)
+                    if not (isinstance(row, list) and len(row) == 2 and all(isinstance(item, str) for item in row)):
+                        raise ValueError("not a step and a name")
+                    step, name = row
                     if step not in _STEPS:
                         raise ValueError(f"unknown step {step!r}")
-                    yield step, inside(name)
-                except (ValueError, TypeError) as error:
+                    yield step, mask_name(name) if "/" in name else file_name(name)
+                except ValueError as error:
                     raise DreamctlError(
-                        f"{path}, line {number}, is no step of a plan: {error}", hint=f"remove {self.path}"
+                        f"{path}, line {number}, is no step of a plan: {error}",
+                        hint=f"remove {self.path}, and prepare again",
                     ) from error
 
     def _remove(self, name: str) -> None:
-        (self.dataset / name).unlink(missing_ok=True)
+        file = self.dataset / name
+        if not file.is_dir():
+            file.unlink(missing_ok=True)
 
     def _place(self, name: str) -> None:
         if (self.path / name).is_file():

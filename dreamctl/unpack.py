@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from dreamctl.errors import DreamctlError
-from dreamctl.files import os_hint, os_reason
+from dreamctl.files import explained, os_reason
 from dreamctl.sources import CAPTION_SUFFIXES, clean_stem, passed_over, printable
 
 _CHUNK = 1 << 20
 _ENTRY_MARK = b"PK\x01\x02"
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _BY_HAND = "unpack it yourself and name the folder"
+_BOMB = "unpacks to far more than its size (a zip bomb?)"
 _TWICE = ("is in the archive twice: the last one is taken", "give each file a name of its own")
 # Others are unpacked by Python in one go, however much comes out.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -111,7 +112,7 @@ def _unpack(opened: zipfile.ZipFile, folder: Path, limits: ArchiveLimits, most: 
     bad: list[BadEntry] = []
     files: list[tuple[Path, str]] = []
     places: dict[tuple[PurePosixPath, str], Path] = {}
-    left = most
+    left = wasted = most  # bytes that may still be unpacked, to be kept and in vain
     for entry, path in _chosen(opened, bad):
         # A picture and its caption lie together; twins that differ by case or by Unicode form do not.
         place = places.setdefault((path.parent, path.stem), folder / str(len(places)))
@@ -119,7 +120,10 @@ def _unpack(opened: zipfile.ZipFile, folder: Path, limits: ArchiveLimits, most: 
         try:
             left -= _write(opened, entry, target, _most_of(entry, path, limits), left)
         except _Unfit as error:
-            target.unlink(missing_ok=True)
+            wasted -= target.stat().st_size
+            target.unlink()
+            if wasted < 0:
+                raise UnusableArchive(_BOMB, hint=_BY_HAND) from None
             bad.append(BadEntry(printable(path.as_posix()), *error.args))
             continue
         if path.suffix.lower() not in CAPTION_SUFFIXES:
@@ -179,13 +183,13 @@ def _write(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, most: 
             size = 0
             for piece in _pieces(opened, entry):
                 size += len(piece)
-                if size > left:
-                    raise UnusableArchive("unpacks to far more than its size (a zip bomb?)", hint=_BY_HAND)
                 if size > most:
                     raise _Unfit(f"unpacks to more than {_megabytes(most)}", "save it smaller, or " + _BY_HAND)
+                if size > left:
+                    raise UnusableArchive(_BOMB, hint=_BY_HAND)
                 file.write(piece)
     except OSError as error:
-        raise DreamctlError(f"{target}: {os_reason(error)}", hint=os_hint(error)) from error
+        raise explained(error, target) from error
     if size != entry.file_size:
         raise _Unfit("is damaged (it is not as long as it says)", "make the archive again")
     return size

@@ -126,6 +126,13 @@ def test_many_small_bombs_are_one_large_one(make: Make, tmp_path: Path) -> None:
     assert sum(file.stat().st_size for file in below(tmp_path / "out")) <= max(1 << 16, 100 * path.stat().st_size)
 
 
+def test_what_is_refused_counts_too(make: Make, tmp_path: Path) -> None:
+    limits = ArchiveLimits(free=2 << 20, ratio=10)
+    path = make(*((f"{number}.png", bytes(4 << 20)) for number in range(20)))
+    with pytest.raises(UnusableArchive, match="unpacks to far more than its size"):
+        unpack(path, tmp_path / "out", limits)
+
+
 def test_what_packs_well_by_nature_is_no_bomb(make: Make, tmp_path: Path) -> None:
     assert len(unpack(make(("drawing.bmp", bytes(36_000_000))), tmp_path / "out").files) == 1
 

@@ -174,7 +174,8 @@ def _statistics(found: CaptionStatistics) -> list[str | Table]:
     if found.duplicates:
         rows.append(("the same caption", "; ".join(" = ".join(group[:6]) for group in found.duplicates[:3])))
     if found.repeated:
-        phrases = "; ".join(f"{phrase!r} in {count} of {found.count}" for phrase, count in found.repeated[:3])
+        written = found.count - len(found.empty)
+        phrases = "; ".join(f"{phrase!r} in {count} of {written}" for phrase, count in found.repeated[:3])
         rows.append(("in most captions", phrases))
     return [Table(("statistics", ""), rows)]
 

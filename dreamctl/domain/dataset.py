@@ -12,21 +12,31 @@ from pydantic_core import CoreSchema, core_schema
 
 from dreamctl.domain.base import Noun, Stored, digest, digest_of_items
 
+MASKS = "masks"
+"""The folder of masks inside of a dataset's."""
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP")
 """What a dataset's pictures are opened as, by Pillow's names: it may be anybody's, and some formats start programs."""
 
 
-def inside(name: str) -> str:
-    """The name itself. Raises ValueError where it may lead out of the dataset's folder."""
-    parts = name.split("/")
-    if any(part in ("", ".", "..") for part in parts) or "\\" in name or ":" in parts[0] or not name.isprintable():
+def file_name(name: str) -> str:
+    """The name itself. Raises ValueError unless it is one of a file in the dataset's own folder."""
+    if name in ("", ".", "..") or set(name) & set("/\\:") or not name.isprintable():
         raise ValueError("must be the name of a file inside the dataset")
     return name
 
 
+def mask_name(name: str) -> str:
+    """The name itself. Raises ValueError unless it is one of a file in the dataset's folder of masks."""
+    folder, _, file = name.partition("/")
+    if folder != MASKS:
+        raise ValueError(f"must be the name of a file inside the dataset, in {MASKS}/")
+    return f"{folder}/{file_name(file)}"
+
+
 # A dataset may come from anybody: what its manifest names is read, and removed when it is made again.
-FileName = Annotated[str, AfterValidator(inside)]
+FileName = Annotated[str, AfterValidator(file_name)]
+MaskName = Annotated[str, AfterValidator(mask_name)]
 
 
 class Picture(Noun):
@@ -46,7 +56,7 @@ class Picture(Noun):
     box: tuple[int, int, int, int] | None = None
     crop: tuple[int, int, int, int] | None = None
     fingerprint: str | None = None
-    mask: FileName | None = None
+    mask: MaskName | None = None
     repeats: int = Field(1, ge=1)
     warnings: tuple[str, ...] = ()
 

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from dreamctl import machine
 from dreamctl.cutout import get_ready, memory
-from dreamctl.datasetfolder import MASKS
-from dreamctl.domain.dataset import Dataset, Picture, Pictures, Skipped
+from dreamctl.domain.dataset import MASKS, Dataset, Picture, Pictures, Skipped
 from dreamctl.errors import InvalidInput
 from dreamctl.fitting import Rules
 from dreamctl.parallel import spread

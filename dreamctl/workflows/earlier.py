@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from dreamctl import images
-from dreamctl.badpictures import UnusablePicture
+from PIL import Image
+
 from dreamctl.datasetfolder import DatasetFolder, is_dataset
-from dreamctl.domain.dataset import Dataset, Picture, Pictures
+from dreamctl.domain.dataset import IMAGE_FORMATS, Dataset, Picture, Pictures
 from dreamctl.errors import DreamctlError, InvalidInput
 from dreamctl.files import sha256_file
 from dreamctl.fitting import Rules
@@ -25,13 +26,15 @@ _UNDER_WAY = 256
 @dataclass(frozen=True)
 class Earlier:
     """By source name: the pictures that stay (`kept`), each as its line, and the output names (without suffix) of all
-    that were known. `absent`: pictures that stay though their sources could not be looked at.
+    that were known. `absent`: pictures that stay though their sources could not be looked at. `changed`: sources that
+    are another picture now.
     """
 
     kept: Mapping[str, bytes]
     names: Mapping[str, str]
     warnings: tuple[str, ...] = ()
-    absent: tuple[Picture, ...] = ()
+    absent: Pictures = field(default_factory=Pictures)
+    changed: frozenset[str] = frozenset()
 
 
 def manifest_of(folder: Path) -> Dataset | None:
@@ -60,7 +63,12 @@ def look_up(folder: Path, before: Dataset | None, found: Found, rules: Rules) ->
         _check_same_subject(folder, old, {*known.values(), *away.values()}, found)
         kept: dict[str, bytes] = {}
         warnings: list[str] = []
-        if all(getattr(before, name) == value for name, value in rules.plain().items()):
+        by_the_rules = all(getattr(before, name) == value for name, value in rules.plain().items())
+        again = changed if by_the_rules else known
+        places = [known[name] for name in again]
+        edited = _in_turn(pool, lambda place: _is_edited(folder, old[place]), places)
+        _check_no_edit_is_lost(folder, [old[place].file for place, lost in zip(places, edited, strict=True) if lost])
+        if by_the_rules:
             same = [pair for pair in (*known.items(), *away.items()) if pair[0] not in changed]
             as_they_are = _in_turn(pool, lambda pair: _as_it_is(folder, old[pair[1]]), same)
             for (name, place), (picture, warning) in zip(same, as_they_are, strict=True):
@@ -68,12 +76,11 @@ def look_up(folder: Path, before: Dataset | None, found: Found, rules: Rules) ->
                     kept[name] = _line(picture, name, old.lines[place])
                 if warning:
                     warnings.append(warning)
-    absent = tuple(old[place] for name, place in away.items() if kept.pop(name, None))
+    absent = Pictures(line for name in away if (line := kept.pop(name, None)))
     warnings += [f"{picture.source} could not be looked at again: its picture stays as it was" for picture in absent]
-    warnings += _foreign_captions(folder, [old[known[name]] for name in changed])
     names = {name: Path(old[place].file).stem for name, place in known.items()}
     names |= {picture.source: Path(picture.file).stem for picture in absent}
-    return Earlier(kept, names, tuple(warnings), absent)
+    return Earlier(kept, names, tuple(warnings), absent, changed)
 
 
 def _in_turn(pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
@@ -108,7 +115,7 @@ def _known(
     """
     known: dict[str, int] = {}
     by_name: dict[str, int] = {}  # of those whose content is not there under their name
-    by_content: dict[str, int] = {}
+    by_content: dict[str, list[int]] = {}
     for place, picture in enumerate(old):
         if picture.source in away:
             continue
@@ -116,21 +123,15 @@ def _known(
             known[picture.source] = place
         else:
             by_name[picture.source] = place
-            by_content[picture.source_sha256] = place
+            by_content.setdefault(picture.source_sha256, []).append(place)
     for name, digest in sha256.items() if by_content else ():
-        if name not in known and (place := by_content.pop(digest or "", -1)) >= 0:
-            known[name] = place
+        if name not in known and (places := by_content.get(digest or "")):
+            known[name] = places.pop(0)
     moved = set(known.values())
     changed = frozenset(
         name for name, place in by_name.items() if name in sha256 and name not in known and place not in moved
     )
     return known | {name: by_name[name] for name in changed}, changed
-
-
-def _foreign_captions(folder: Path, changed: Sequence[Picture]) -> list[str]:
-    dataset = DatasetFolder(folder)
-    files = [old.file for old in changed if dataset.caption_file(old.file).is_file()]
-    return [f"{folder / file} shows another picture now: look at its caption, which stays" for file in sorted(files)]
 
 
 def _as_it_is(folder: Path, old: Picture) -> tuple[Picture | None, str | None]:
@@ -141,13 +142,30 @@ def _as_it_is(folder: Path, old: Picture) -> tuple[Picture | None, str | None]:
     digest = sha256_file(file)
     if digest == old.sha256:
         return old, None
-    try:
-        edited = images.read_picture(file).size == (old.width, old.height)
-    except UnusablePicture:
-        edited = False
-    if not edited:
+    if not _is_edited(folder, old):
         return None, f"{file} was damaged: made again"
     return old.model_copy(update={"sha256": digest}), f"{file} was edited: kept (delete it to have it made again)"
+
+
+def _is_edited(folder: Path, old: Picture) -> bool:
+    """Whether somebody retouched the picture: another file, of its size, that trainers can read."""
+    file = folder / old.file
+    if not file.is_file() or sha256_file(file) == old.sha256:
+        return False
+    with contextlib.suppress(Exception), Image.open(file, formats=IMAGE_FORMATS) as image:  # whatever Pillow raises
+        image.load()
+        return image.size == (old.width, old.height)
+    return False
+
+
+def _check_no_edit_is_lost(folder: Path, edited: Sequence[str]) -> None:
+    if edited:
+        more = f" and {len(edited) - 1} more" if len(edited) > 1 else ""
+        raise InvalidInput(
+            f"{folder / edited[0]}{more} was edited, and would be made anew",
+            field="--out",
+            hint="move it away, or name another folder with --out",
+        )
 
 
 def _digest(source: Source) -> str | None:

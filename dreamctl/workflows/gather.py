@@ -69,7 +69,12 @@ class Gathered:
         files = {picture.source: picture.file for picture in pictures}
         reasons = {item.source: item.reason for item in skipped}
         return tuple(
-            replace(item, file=files.get(item.file or ""), reason=item.reason or reasons.get(item.file or ""))
+            replace(
+                item,
+                file=files.get(item.file or ""),
+                reason=item.reason or reasons.get(item.file or ""),
+                files=item.files or sum(name.startswith(f"{item.file}/") for name in files),  # of one that is absent
+            )
             for item in self.came
         )
 
@@ -92,7 +97,7 @@ def look(words: Sequence[str | Path], leave_out: Path, recursive: bool = False) 
         path = Path(word).expanduser()
         if not path.exists():
             raise NotFound(f"{path} does not exist", field="SOURCE", hint="check the path")
-        if path.is_file() and (_is_companion(path, stems) or path.resolve() == own_archive(leave_out)):
+        if path.is_file() and (_is_companion(path, stems) or path.resolve() == own_archive(leave_out).resolve()):
             continue
         if path.is_file() and path.suffix.lower() in urls.LIST_SUFFIXES:
             named, lines = urls.read_list(path)

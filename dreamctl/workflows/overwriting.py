@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dreamctl.datasetfolder import DatasetFolder
+from dreamctl.errors import DreamctlError
 from dreamctl.files import read_json, write_json, write_text
 
 BEFORE = "captions.before.json"
@@ -24,7 +25,10 @@ def keep_before(folder: DatasetFolder, captions: Mapping[str, str]) -> Path | No
     path = folder.path / BEFORE
     known: list[Any] = []
     if path.exists():
-        data = read_json(path)
+        try:
+            data = read_json(path)
+        except DreamctlError as error:
+            raise DreamctlError(error.message, hint="mend it, or move it away: it keeps captions of before") from error
         known = data.get("captions", []) if isinstance(data, dict) else [data]
     rows = [{"file": file, "caption": text} for file, text in captions.items() if text]
     if new := [row for row in rows if row not in known]:

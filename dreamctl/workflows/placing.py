@@ -28,7 +28,7 @@ def place(description: Description, file: Path, folder: Path, overwrite: bool, r
     or are not dreamctl's, before anything is changed, unless `overwrite`.
     """
     wanted: dict[str, Content] = {**description.files, _name(file, folder): description.text}
-    before = _read_record(folder / RECORD)
+    before = _read_record(folder, _name(file, folder))
     there = {name for name, content in wanted.items() if _is_there(_path(folder, name), content, before.get(name))}
     if not overwrite:
         _check_nothing_is_lost({**dict.fromkeys(before), **dict.fromkeys(wanted)}.keys() - there, before, folder)
@@ -110,13 +110,18 @@ def _name(file: Path, folder: Path) -> str:
     return Path(os.path.relpath(file, folder)).as_posix()
 
 
-def _read_record(file: Path) -> dict[str, str]:
+def _read_record(folder: Path, description: str) -> dict[str, str]:
+    """What was written, by name. A folder may be anybody's: only the description itself may lie outside of it."""
+    file = folder / RECORD
     if not file.is_file():
         return {}
     value = read_json(file)
     files = value.get("files") if isinstance(value, dict) and value.get("schema") == 1 else None
     if not isinstance(files, dict):
         raise InvalidInput(f"{file} is not a record of this dreamctl", field="--out", hint="choose another --out")
+    for name in files:
+        if name != description and not _path(folder, name).parent.resolve().is_relative_to(folder.resolve()):
+            raise InvalidInput(f"{file} names {name!r}, which is not in it", field="--out", hint="choose another --out")
     return {str(name): str(digest) for name, digest in files.items()}
 
 

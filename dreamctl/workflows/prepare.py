@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import itertools
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from dreamctl.archive import pack_dataset
 from dreamctl.context import Context
 from dreamctl.cutout import parse_model
-from dreamctl.datasetfolder import MASKS, DatasetFolder
-from dreamctl.domain.dataset import Dataset, Pictures, Skipped
+from dreamctl.datasetfolder import DatasetFolder
+from dreamctl.domain.dataset import MASKS, Dataset, Pictures, Skipped
 from dreamctl.errors import DiskFull, DreamctlError, InvalidInput, NotFound
 from dreamctl.fitting import QUALITY, Rules, parse_colour
 from dreamctl.looks import alike
@@ -25,7 +25,7 @@ from dreamctl.workflows.batch import make_all
 from dreamctl.workflows.datasets import check_not_interrupted, command_on, default_folder, folder_at, locked_dataset
 from dreamctl.workflows.earlier import Earlier, look_up, manifest_of
 from dreamctl.workflows.gather import Gathered, UrlOutcome, brought, look, with_repeats
-from dreamctl.workflows.overwriting import keep_before
+from dreamctl.workflows.overwriting import BEFORE, keep_before
 
 DEFAULT_SIZE = 512
 FEW_PICTURES = 5
@@ -165,7 +165,7 @@ def _prepare(
     batch = make_all(context.reporter, stage, found, rules, earlier, before, thumb)
     skipped = _skipped(found, batch.refused, earlier)
     staying = with_repeats(Pictures(earlier.kept.values()), found)
-    kept = Pictures((*staying, *Pictures.of(earlier.absent).lines))
+    kept = Pictures((*staying, *earlier.absent.lines))
     pictures = Pictures.in_order(itertools.chain(batch.made.lines, kept.lines))
     warnings = [*found.warnings, *earlier.warnings]
     warnings += [f"{picture.source} {text}" for picture in batch.made for text in picture.warnings]
@@ -175,19 +175,25 @@ def _prepare(
     except DreamctlError:
         stage.discard()  # it would be so the next time too
         raise
-    captions = _travelling_captions(stage.dataset, found, pictures, warnings)
+    dataset = DatasetFolder(stage.dataset)
+    words = _gone_captions(dataset, before, pictures, earlier)
+    captions = _travelling_captions(dataset, found, pictures, words, warnings)
+    warnings += _foreign_captions(dataset, batch.made, earlier)
     warnings += _twins(pictures)
     if len(pictures) < FEW_PICTURES:
         warnings.append(f"only {_count(len(pictures), 'picture')}: five or more teach a subject better")
+    if words:
+        kept_in = dataset.path / BEFORE
+        warnings.append(f"captions of pictures that are gone are kept in {kept_in}: {_some(sorted(words))}")
     for text in warnings:
         context.reporter.warn(text)
     trigger = before.trigger if before else None
     manifest = Dataset(**rules.plain(), pictures=pictures, skipped=tuple(skipped), trigger=trigger)
-    dataset = DatasetFolder(stage.dataset)
     gone = _gone(before, pictures)
     if captions or manifest != before:
-        words = _gone_captions(dataset, before, pictures)
-        stage.commit(manifest, batch.made.files(), [*gone, *words], captions)
+        keep_before(dataset, words)
+        texts = (dataset.caption_file(file).name for file in words)
+        stage.commit(manifest, batch.made.files(), [*gone, *texts], captions)
     else:
         stage.discard()
     captioned = all(_has_caption(context, dataset, picture.file) for picture in pictures)
@@ -231,16 +237,24 @@ def _skipped(found: Found, refused: Sequence[Skipped], earlier: Earlier) -> list
     return sorted(bad, key=lambda item: item.source)
 
 
-def _gone_captions(dataset: DatasetFolder, before: Dataset | None, pictures: Pictures) -> list[str]:
-    """The caption files of pictures that go; their words are kept first. A new picture of a name must not get them."""
-    staying = {dataset.caption_file(picture.file) for picture in pictures} if before else set()
+def _gone_captions(
+    dataset: DatasetFolder, before: Dataset | None, pictures: Pictures, earlier: Earlier
+) -> dict[str, str]:
+    """The captions of pictures that go, by file: a new picture that gets the name must not get the words."""
+    known = (picture for picture in pictures if picture.source in earlier.names)
+    staying = {dataset.caption_file(picture.file) for picture in known} if before else set()
     texts = {}
     for old in before.pictures if before else ():
         if dataset.caption_file(old.file) not in staying:
             with contextlib.suppress(InvalidInput):  # not UTF-8: it stays, and is told when something asks for it
                 texts[old.file] = dataset.caption(old.file)
-    keep_before(dataset, texts)
-    return [dataset.caption_file(file).name for file, text in texts.items() if text]
+    return {file: text for file, text in texts.items() if text}
+
+
+def _foreign_captions(dataset: DatasetFolder, made: Pictures, earlier: Earlier) -> list[str]:
+    changed = (picture.file for picture in made if picture.source in earlier.changed)
+    files = [file for file in changed if dataset.caption_file(file).is_file()]
+    return [f"{dataset.path / file} shows another picture now: look at its caption, which stays" for file in files]
 
 
 def _has_caption(context: Context, dataset: DatasetFolder, picture: str) -> bool:
@@ -295,23 +309,29 @@ def _twins(pictures: Pictures) -> list[str]:
     ]
 
 
-def _travelling_captions(folder: Path, found: Found, pictures: Pictures, warnings: list[str]) -> Mapping[str, str]:
-    """The captions beside the sources, by picture file, for pictures that have none in the dataset."""
+def _travelling_captions(
+    dataset: DatasetFolder, found: Found, pictures: Pictures, gone: Container[str], warnings: list[str]
+) -> Mapping[str, str]:
+    """The captions beside the sources, by picture file, for pictures that have none in the dataset but a `gone` one."""
     sources = {source.name: source for source in found.sources if source.text or source.caption()}
-    dataset, result = DatasetFolder(folder), {}
+    result = {}
     for picture in pictures:
         if picture.source not in sources:
             continue
-        inside = dataset.caption_file(picture.file)
-        if inside.is_file() and inside.read_bytes().strip():
+        inside, source = dataset.caption_file(picture.file), sources[picture.source]
+        there = picture.file not in gone and inside.is_file() and bool(inside.read_bytes().strip())
+        beside = source.caption()
+        if there and (beside is None or beside.stat().st_mtime <= inside.stat().st_mtime):
             continue
         try:
-            text = sources[picture.source].caption_text()
+            text = source.caption_text()
         except InvalidInput as error:
             warnings.append(f"{error.message}: the caption was left out")
             continue
-        if text:
+        if text and not there:
             result[picture.file] = text
+        elif text and text.encode() != inside.read_bytes().strip():
+            warnings.append(f"{beside} is newer than {inside}, which stays: delete that to have the other one")
     return result
 
 

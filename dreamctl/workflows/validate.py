@@ -36,9 +36,11 @@ def validate(files: list[Path], project: Path) -> list[Checked]:
 
     Without any named, those in use.
 
-    Raises NotFound for a file that is not there.
+    Raises NotFound where the only one is not there.
     """
     used = (project / paths.PROJECT_FILE, project / ".env", paths.user_file())
+    if len(files) == 1 and not files[0].is_file():
+        raise NotFound(f"{files[0]} does not exist", field="FILE")
     return [_check(file) for file in files or [file for file in used if file.is_file()]]
 
 
@@ -53,7 +55,7 @@ def name_problems(values: Mapping[str, Any]) -> list[str]:
 
 def _check(file: Path) -> Checked:
     if not file.is_file():
-        raise NotFound(f"{file} does not exist", field="FILE")
+        return Checked(file, "file", (f"{file} does not exist",))
     if file.name == ".env":
         return Checked(file, ".env", tuple(table_problems(Dotenv(file))))
     try:

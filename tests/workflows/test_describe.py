@@ -259,6 +259,22 @@ def test_masks_lie_beside_for_ai_toolkit_and_are_white_where_there_is_none(
     assert means == {"00": 255, "01": 127.5, "02": 255}
 
 
+@pytest.mark.parametrize("name", ["../victim.txt", "{victim}", "linked/victim.txt"])
+def test_a_record_from_elsewhere_removes_nothing_outside(
+    context: Context, dataset: DatasetFolder, user: Path, name: str
+) -> None:
+    folder = run(context, "musubi").folder
+    for victim in (folder.parent / "victim.txt", user / "victim.txt"):
+        victim.write_text("mine")
+    (folder / "linked").symlink_to(user)
+    record = json.loads((folder / RECORD).read_text())
+    record["files"][name.replace("{victim}", str(user / "victim.txt"))] = ""
+    (folder / RECORD).write_text(json.dumps(record))
+    with pytest.raises(InvalidInput, match="which is not in it"):
+        run(context, "musubi")
+    assert (folder.parent / "victim.txt").exists() and (user / "victim.txt").exists()
+
+
 @pytest.mark.parametrize("trainer", ["musubi", "diffusers"])
 def test_a_trainer_without_masks_says_so(context: Context, dataset: DatasetFolder, trainer: str) -> None:
     with_masks(dataset, 1)

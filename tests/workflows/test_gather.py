@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from dreamctl import paths
 from dreamctl.context import Context
@@ -134,6 +135,20 @@ def test_what_cannot_be_looked_at_again_stays(run: Run, site: Site, user: Path, 
     assert outcome.file == first.urls[0].file and "503" in str(outcome.reason)
     larger = run(away, here, user / "a.png", size=96)
     assert [item.source for item in larger.skipped] == [away], "it cannot be made anew"
+
+
+def test_a_retouched_picture_whose_source_is_absent_stays_true(
+    run: Run, site: Site, data: Callable[[int], bytes]
+) -> None:
+    away = site.put("/a.png", Answer(data(1)), Answer(status=503, headers={"Retry-After": "0"}))
+    here = site.put("/b.png", Answer(data(2)))
+    first = run(away, here)
+    shutil.rmtree(paths.cache_dir() / "downloads")
+    Image.new("RGB", (64, 64), "pink").save(first.dataset / "a.jpg")
+    run(away, here)
+    again = run(away, here)
+    assert all(sha256_file(again.dataset / item.file) == item.sha256 for item in again.pictures)
+    assert not any("edited" in text for text in again.warnings)
 
 
 def test_absent_sources_of_one_name_stay_apart(run: Run, site: Site, data: Callable[[int], bytes]) -> None:

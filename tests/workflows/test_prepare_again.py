@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,6 +18,7 @@ from dreamctl.context import Context
 from dreamctl.datasetfolder import DatasetFolder
 from dreamctl.errors import DreamctlError, InvalidInput
 from dreamctl.files import sha256_file
+from dreamctl.workflows.caption import Wish, caption
 from tests.fakes import Recorder
 from tests.workflows.preparing import SIZE, picture, run, snapshot
 
@@ -117,6 +119,60 @@ def test_a_caption_does_not_go_to_another_picture_without_a_word(context: Contex
     assert "a red dog" in (dataset.path / "captions.before.json").read_text(), "and no words are lost"
 
 
+def test_a_caption_stays_with_its_picture_and_not_with_the_name(context: Context, original: Path, user: Path) -> None:
+    extra = user / "extra"
+    picture(extra / "q.png", 60)
+    dataset = DatasetFolder(run(context, original, extra).dataset)
+    dataset.write_caption("p0.jpg", "the old one")
+    (original / "p0.png").unlink()
+    picture(extra / "p0.png", 61)  # gets the name that is free now
+    (extra / "p0.txt").write_text("the new one")
+    report = run(context, original, extra)
+    assert dataset.caption("p0.jpg") == "the new one"
+    assert any("captions of pictures that are gone are kept in" in text for text in report.warnings)
+
+
+def test_equal_pictures_that_are_renamed_keep_a_caption_each(context: Context, original: Path) -> None:
+    shutil.copy(original / "p0.png", original / "p5.png")
+    dataset = DatasetFolder(run(context, original).dataset)
+    dataset.write_caption("p0.jpg", "one")
+    dataset.write_caption("p5.jpg", "two")
+    (original / "p0.png").rename(original / "a.png")
+    (original / "p5.png").rename(original / "b.png")
+    assert run(context, original).made == ()
+    assert (dataset.caption("p0.jpg"), dataset.caption("p5.jpg")) == ("one", "two")
+
+
+def test_a_newer_caption_beside_the_source_is_told(context: Context, original: Path) -> None:
+    beside = original / "p0.txt"
+    beside.write_text("first")
+    dataset = DatasetFolder(run(context, original).dataset)
+    beside.write_text("second")
+    os.utime(beside, (time.time() + 60, time.time() + 60))
+    report = run(context, original)
+    assert any("p0.txt is newer than" in text and "delete that" in text for text in report.warnings)
+    dataset.caption_file("p0.jpg").unlink()
+    assert run(context, original).warnings == () and dataset.caption("p0.jpg") == "second"
+
+
+@pytest.mark.parametrize("change", ["settings", "source"])
+def test_a_retouched_picture_is_never_overwritten(context: Context, original: Path, change: str) -> None:
+    dataset = run(context, original).dataset
+    Image.new("RGB", (SIZE, SIZE), "pink").save(dataset / "p0.jpg")
+    before = snapshot(dataset)
+    if change == "source":
+        picture(original / "p0.png", 77)
+    with pytest.raises(InvalidInput, match=r"p0\.jpg was edited, and would be made anew"):
+        run(context, original, quality=90 if change == "settings" else 95)
+    assert snapshot(dataset) == before
+
+
+def test_what_trainers_cannot_read_is_no_retouched_picture(context: Context, original: Path) -> None:
+    dataset = run(context, original).dataset
+    Image.new("RGB", (SIZE, SIZE), "pink").save(dataset / "p0.jpg", "GIF")
+    assert run(context, original).made == ("p0.jpg",)
+
+
 def test_what_prepare_wrote_itself_is_no_source(context: Context, user: Path) -> None:
     for number in range(5):
         picture(user / f"p{number}.png", number)
@@ -184,7 +240,17 @@ def test_a_corrupt_manifest_says_the_way_out(context: Context, original: Path) -
 
 
 @pytest.mark.parametrize(
-    "step", [["remove", "../victim"], ["place", "../victim"], ["remove", "{victim}"], ["run", "a"], 7]
+    "step",
+    [
+        ["remove", "../victim"],
+        ["place", "../victim"],
+        ["remove", "{victim}"],
+        ["remove", "sub/victim"],
+        ["run", "a"],
+        ["remove", 5],
+        {"remove": 1, "b": 2},
+        7,
+    ],
 )
 def test_a_plan_from_elsewhere_reaches_no_file_outside(
     context: Context, original: Path, user: Path, step: object
@@ -194,6 +260,7 @@ def test_a_plan_from_elsewhere_reaches_no_file_outside(
     dataset = run(context, original).dataset
     stage = dataset / ".prepare"
     stage.mkdir()
+    (dataset / "sub").symlink_to(user)
     (stage / "victim").write_text("theirs")
     shutil.copy(dataset / "dataset.json", stage)
     (stage / "plan.jsonl").write_text(json.dumps(step).replace("{victim}", str(victim)) + "\n")
@@ -216,6 +283,13 @@ def test_masks_that_are_no_folder_are_told_before_anything_moves(
     before = snapshot(dataset)
     with pytest.raises(DreamctlError, match="masks is not a folder of this dataset"):
         run(context, original)
+    stage = dataset / ".prepare"
+    stage.mkdir()
+    shutil.copy(dataset / "dataset.json", stage)
+    (stage / "plan.jsonl").write_text('["remove", "masks/original"]\n')
+    with pytest.raises(DreamctlError, match="masks is not a folder of this dataset"):
+        caption(context, dataset, Wish(captioner="none"))
+    shutil.rmtree(stage)
     assert snapshot(dataset) == before
 
 
