@@ -61,26 +61,32 @@ def look_up(folder: Path, before: Dataset | None, found: Found, rules: Rules) ->
         away = _away(old, found, sha256)
         known, changed = _known(old, sha256, away)
         _check_same_subject(folder, old, {*known.values(), *away.values()}, found)
-        kept: dict[str, bytes] = {}
-        warnings: list[str] = []
         by_the_rules = all(getattr(before, name) == value for name, value in rules.plain().items())
         again = changed if by_the_rules else known
         places = [known[name] for name in again]
         edited = _in_turn(pool, lambda place: _is_edited(folder, old[place]), places)
         _check_no_edit_is_lost(folder, [old[place].file for place, lost in zip(places, edited, strict=True) if lost])
-        if by_the_rules:
-            same = [pair for pair in (*known.items(), *away.items()) if pair[0] not in changed]
-            as_they_are = _in_turn(pool, lambda pair: _as_it_is(folder, old[pair[1]]), same)
-            for (name, place), (picture, warning) in zip(same, as_they_are, strict=True):
-                if picture:
-                    kept[name] = _line(picture, name, old.lines[place])
-                if warning:
-                    warnings.append(warning)
+        same = [pair for pair in (*known.items(), *away.items()) if pair[0] not in changed] if by_the_rules else []
+        kept, warnings = _staying(pool, folder, old, same)
     absent = Pictures(line for name in away if (line := kept.pop(name, None)))
     warnings += [f"{picture.source} could not be looked at again: its picture stays as it was" for picture in absent]
     names = {name: Path(old[place].file).stem for name, place in known.items()}
     names |= {picture.source: Path(picture.file).stem for picture in absent}
     return Earlier(kept, names, tuple(warnings), absent, changed)
+
+
+def _staying(
+    pool: ThreadPoolExecutor, folder: Path, old: Pictures, same: Sequence[tuple[str, int]]
+) -> tuple[dict[str, bytes], list[str]]:
+    """Of the sources that are the same, with the places of their pictures: which of those are too, and warnings."""
+    kept, warnings = {}, []
+    as_they_are = _in_turn(pool, lambda pair: _as_it_is(folder, old[pair[1]]), same)
+    for (name, place), (picture, warning) in zip(same, as_they_are, strict=True):
+        if picture:
+            kept[name] = _line(picture, name, old.lines[place])
+        if warning:
+            warnings.append(warning)
+    return kept, warnings
 
 
 def _in_turn(pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
