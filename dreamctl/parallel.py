@@ -16,6 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for_connection
 from typing import TypeVar
 
+from dreamctl import machine
 from dreamctl.errors import DreamctlError
 
 Item = TypeVar("Item")
@@ -37,7 +38,7 @@ def spread(
     `most` is how many processes the memory has room for, where that may be fewer. `function` and the items must be
     picklable. Only a few items a core are under way, or taken, at a time.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = machine.cores()
     cores = min(cores, most or cores)
     rest = iter(items)
     first = list(itertools.islice(rest, _WORTH_PROCESSES + 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import shlex
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from dreamctl.workflows.datasets import check_not_interrupted, command_on, defau
 from dreamctl.workflows.earlier import Earlier, look_up, manifest_of
 from dreamctl.workflows.gather import Gathered, UrlOutcome, brought, look, with_repeats
 from dreamctl.workflows.overwriting import BEFORE, keep_before
+from dreamctl.workflows.travelling import foreign_captions, gone_captions, has_caption, travelling_captions
 
 DEFAULT_SIZE = 512
 FEW_PICTURES = 5
@@ -176,9 +177,9 @@ def _prepare(
         stage.discard()  # it would be so the next time too
         raise
     dataset = DatasetFolder(stage.dataset)
-    words = _gone_captions(dataset, before, pictures, earlier)
-    captions = _travelling_captions(dataset, found, pictures, words, warnings)
-    warnings += _foreign_captions(dataset, batch.made, earlier)
+    words = gone_captions(dataset, before, pictures, earlier)
+    captions = travelling_captions(dataset, found, pictures, words, warnings)
+    warnings += foreign_captions(dataset, batch.made, earlier)
     warnings += _twins(pictures)
     if len(pictures) < FEW_PICTURES:
         warnings.append(f"only {_count(len(pictures), 'picture')}: five or more teach a subject better")
@@ -196,7 +197,7 @@ def _prepare(
         stage.commit(manifest, batch.made.files(), [*gone, *texts], captions)
     else:
         stage.discard()
-    captioned = all(_has_caption(context, dataset, picture.file) for picture in pictures)
+    captioned = all(has_caption(context.reporter, dataset, picture.file) for picture in pictures)
     report = PrepareReport(
         dataset=dataset.path,
         manifest=manifest,
@@ -235,34 +236,6 @@ def _skipped(found: Found, refused: Sequence[Skipped], earlier: Earlier) -> list
     }
     bad = (item for item in (*found.skipped, *refused) if item.source not in staying)
     return sorted(bad, key=lambda item: item.source)
-
-
-def _gone_captions(
-    dataset: DatasetFolder, before: Dataset | None, pictures: Pictures, earlier: Earlier
-) -> dict[str, str]:
-    """The captions of pictures that go, by file: a new picture that gets the name must not get the words."""
-    known = (picture for picture in pictures if picture.source in earlier.names)
-    staying = {dataset.caption_file(picture.file) for picture in known} if before else set()
-    texts = {}
-    for old in before.pictures if before else ():
-        if dataset.caption_file(old.file) not in staying:
-            with contextlib.suppress(InvalidInput):  # not UTF-8: it stays, and is told when something asks for it
-                texts[old.file] = dataset.caption(old.file)
-    return {file: text for file, text in texts.items() if text}
-
-
-def _foreign_captions(dataset: DatasetFolder, made: Pictures, earlier: Earlier) -> list[str]:
-    changed = (picture.file for picture in made if picture.source in earlier.changed)
-    files = [file for file in changed if dataset.caption_file(file).is_file()]
-    return [f"{dataset.path / file} shows another picture now: look at its caption, which stays" for file in files]
-
-
-def _has_caption(context: Context, dataset: DatasetFolder, picture: str) -> bool:
-    try:
-        return bool(dataset.caption(picture))
-    except InvalidInput as error:
-        context.reporter.warn(error.message)
-        return True
 
 
 def _gone(before: Dataset | None, pictures: Pictures) -> list[str]:
@@ -307,32 +280,6 @@ def _twins(pictures: Pictures) -> list[str]:
         f"{pictures[earlier].source}: one of them is enough"
         for earlier, places in twins.items()
     ]
-
-
-def _travelling_captions(
-    dataset: DatasetFolder, found: Found, pictures: Pictures, gone: Container[str], warnings: list[str]
-) -> Mapping[str, str]:
-    """The captions beside the sources, by picture file, for pictures that have none in the dataset but a `gone` one."""
-    sources = {source.name: source for source in found.sources if source.text or source.caption()}
-    result = {}
-    for picture in pictures:
-        if picture.source not in sources:
-            continue
-        inside, source = dataset.caption_file(picture.file), sources[picture.source]
-        there = picture.file not in gone and inside.is_file() and bool(inside.read_bytes().strip())
-        beside = source.caption()
-        if there and (beside is None or beside.stat().st_mtime <= inside.stat().st_mtime):
-            continue
-        try:
-            text = source.caption_text()
-        except InvalidInput as error:
-            warnings.append(f"{error.message}: the caption was left out")
-            continue
-        if text and not there:
-            result[picture.file] = text
-        elif text and text.encode() != inside.read_bytes().strip():
-            warnings.append(f"{beside} is newer than {inside}, which stays: delete that to have the other one")
-    return result
 
 
 def _some(names: Sequence[str]) -> str:

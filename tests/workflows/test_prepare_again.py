@@ -307,7 +307,7 @@ def test_what_was_made_stays_when_the_command_fails_later(
         raise DreamctlError("a worker process was killed from outside")
 
     with monkeypatch.context() as patch:
-        patch.setattr("dreamctl.workflows.prepare._travelling_captions", fail)
+        patch.setattr("dreamctl.workflows.prepare.travelling_captions", fail)
         with pytest.raises(DreamctlError):
             run(context, original)
     journal = user / "processed" / ".prepare" / "made.jsonl"
