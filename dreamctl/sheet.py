@@ -154,6 +154,7 @@ def _summary(name: str, manifest: Dataset, warned: Mapping[str, str]) -> str:
     counted = Counter(mark for picture in manifest.pictures for mark in marks(picture, warned))
     parts = [f"{name}: {len(manifest.pictures)} pictures, {manifest.fit} at {manifest.size}"]
     parts += [f"{counted[mark]} {mark}" for mark in _MARKS if counted[mark]]
+    parts += [f"cut out by {manifest.cutout}"] if manifest.cutout else []
     parts += [f"{len(manifest.skipped)} skipped"] if manifest.skipped else []
     parts += [f"the first {MOST} shown"] if len(manifest.pictures) > MOST else []
     return "  ·  ".join(parts)
