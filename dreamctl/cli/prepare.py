@@ -48,7 +48,7 @@ def prepare(
     recursive: Annotated[bool, typer.Option("--recursive", help="Look into folders inside folders.")] = False,
     zip_: Annotated[bool, typer.Option("--zip", help="Write an archive beside the dataset folder.")] = False,
     sheet: Annotated[bool, typer.Option("--sheet/--no-sheet", help="Draw a contact sheet beside the folder.")] = True,
-    strict: Annotated[bool, typer.Option("--strict", help="Change nothing when any file is bad; exit 1.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Any problem or warning: change nothing, exit 1.")] = False,
     allow_private: Annotated[
         bool, typer.Option("--allow-private", help="URLs may name this network's addresses and any port.")
     ] = False,

@@ -31,6 +31,7 @@ from dreamctl.workflows.travelling import foreign_captions, gone_captions, has_c
 DEFAULT_SIZE = 512
 FEW_PICTURES = 5
 _SIZES = range(64, 4097)
+_NOTHING_CHANGED = "nothing was changed; mend or remove what is named above, or leave --strict out"
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ def prepare(
 
     The folder then holds what the sources hold, wholly, or is as it was before. Bad files are named and skipped.
     Raises NotFound for a missing source, InvalidInput for a folder that is somebody else's, DreamctlError where
-    nothing is usable, or where anything is not under `strict`.
+    nothing is usable, and under `strict` for whatever else would be a line of the report: a file that is skipped, a
+    warning of a picture or a source (too few pictures is advice).
     """
     rules = _rules(context, shape)
     target = folder_at(out, "--out") if out else default_folder(context)
@@ -169,7 +171,8 @@ def _prepare(
     kept = Pictures((*staying, *earlier.absent.lines))
     pictures = Pictures.in_order(itertools.chain(batch.made.lines, kept.lines))
     warnings = [*found.warnings, *earlier.warnings]
-    warnings += [f"{picture.source} {text}" for picture in batch.made for text in picture.warnings]
+    told = pictures if strict else batch.made  # what is known of those that stay is a problem as well
+    warnings += [f"{picture.source} {text}" for picture in told for text in picture.warnings]
     _tell_skipped(context, skipped)
     try:
         _check_usable(skipped, len(pictures), strict)
@@ -181,6 +184,7 @@ def _prepare(
     captions = travelling_captions(dataset, found, pictures, words, warnings)
     warnings += foreign_captions(dataset, batch.made, earlier)
     warnings += _twins(pictures)
+    problems = tuple(warnings) if strict else ()
     if len(pictures) < FEW_PICTURES:
         warnings.append(f"only {_count(len(pictures), 'picture')}: five or more teach a subject better")
     if words:
@@ -188,6 +192,11 @@ def _prepare(
         warnings.append(f"captions of pictures that are gone are kept in {kept_in}: {_some(sorted(words))}")
     for text in warnings:
         context.reporter.warn(text)
+    if problems:
+        stage.discard()
+        raise DreamctlError(
+            f"{_count(len(problems), 'problem')}: {problems[0]}", field="--strict", hint=_NOTHING_CHANGED
+        )
     trigger = before.trigger if before else None
     manifest = Dataset(**rules.plain(), pictures=pictures, skipped=tuple(skipped), trigger=trigger)
     gone = _gone(before, pictures)
@@ -260,7 +269,7 @@ def _check_usable(skipped: Sequence[Skipped], usable: int, strict: bool) -> None
         raise DreamctlError(
             f"{_count(len(skipped), 'file')} cannot be used: {first}",
             field="--strict",
-            hint="nothing was changed; mend or remove the files named above, or leave --strict out",
+            hint=_NOTHING_CHANGED,
         )
 
 

@@ -18,7 +18,7 @@ from dreamctl.files import sha256_file
 from dreamctl.workflows.prepare import Shape, prepare, prepare_on_the_way
 from tests.fakes import Recorder
 from tests.pictures import patchwork
-from tests.workflows.preparing import SIZE, picture, run
+from tests.workflows.preparing import SIZE, picture, run, snapshot
 
 
 @pytest.fixture
@@ -173,6 +173,22 @@ def test_strict_changes_nothing(context: Context, original: Path) -> None:
     assert not Path("processed").exists()
     (original / "page.jpg").unlink()
     assert len(run(context, original, strict=True).pictures) == 5
+
+
+def test_strict_takes_warnings_for_problems_also_of_pictures_that_stay(
+    context: Context, original: Path, user: Path
+) -> None:
+    picture(original / "small.png", 9, (20, 30))
+    with pytest.raises(DreamctlError, match=r"1 problem: original/small\.png has 20×30 pixels") as raised:
+        run(context, original, strict=True)
+    assert raised.value.exit_code == 1 and not (user / "processed").exists()
+    dataset = run(context, original).dataset
+    before = snapshot(dataset)
+    with pytest.raises(DreamctlError, match=r"1 problem: original/small\.png has 20×30 pixels"):
+        run(context, original, strict=True)
+    assert snapshot(dataset) == before
+    (original / "small.png").unlink()
+    assert run(context, original, strict=True).removed == ("small.jpg",)
 
 
 def test_nothing_usable_leaves_nothing(context: Context, user: Path) -> None:
