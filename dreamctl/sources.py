@@ -121,10 +121,9 @@ def find(places: Sequence[Path], leave_out: Path, recursive: bool = False) -> Fo
             name = printable(path.relative_to(root.parent).as_posix())
             reason = _unfit(path, root)
             if reason is None:
-                source = Source.at(path, name, repeats_of(path.parent.name if root.is_dir() else ""))
-                if len(places) == 1 or path not in seen:
-                    found.append(source)
-                if len(places) > 1:
+                if path not in seen:
+                    found.append(Source.at(path, name, repeats_of(path.parent.name if root.is_dir() else "")))
+                if len(places) > 1:  # one folder has each file once, and may have hundreds of thousands
                     seen.add(path)
             else:
                 skipped.append(Skipped(source=name, reason=reason, advice="put the picture itself there"))

@@ -59,8 +59,9 @@ def prepare(
 
     Run again, it does only what changed, and removes pictures whose source is gone.
     """
-    from dreamctl.cutout import MODEL
-    from dreamctl.workflows.prepare import Shape, prepare
+    from dreamctl.cutout import MODEL, parse_model
+    from dreamctl.fitting import Rules, parse_colour
+    from dreamctl.workflows.prepare import prepare
 
     if cutout_model is not None and not remove_background:
         raise InvalidInput(
@@ -68,9 +69,18 @@ def prepare(
             field="--cutout-model",
             hint="add --remove-background",
         )
-    cutout = (cutout_model or MODEL) if remove_background else None
-    shape = Shape(size, background, fit, focus, upscale, step, format_, quality, cutout)
-    report = prepare(session.context(), sources, shape, out, recursive, zip_, sheet, strict, allow_private)
+    rules_at = partial(
+        Rules,
+        background=parse_colour(background),
+        fit=fit,
+        focus=focus,
+        upscale=upscale,
+        step=step,
+        format=format_,
+        quality=quality,
+        cutout=parse_model(cutout_model or MODEL) if remove_background else None,
+    )
+    report = prepare(session.context(), sources, size, rules_at, out, recursive, zip_, sheet, strict, allow_private)
     session.output.emit(partial(_data, report), partial(_text, report), [str(report.dataset)])
 
 

@@ -5,19 +5,17 @@ from __future__ import annotations
 import contextlib
 import itertools
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dreamctl.archive import pack_dataset
 from dreamctl.context import Context
-from dreamctl.cutout import parse_model
 from dreamctl.datasetfolder import DatasetFolder
 from dreamctl.domain.dataset import MASKS, Dataset, Pictures, Skipped
 from dreamctl.errors import DiskFull, DreamctlError, InvalidInput, NotFound
-from dreamctl.fitting import QUALITY, Rules, parse_colour
+from dreamctl.fitting import Rules
 from dreamctl.looks import alike
-from dreamctl.placement import BUCKET_STEP
 from dreamctl.sheet import cell, write_sheet
 from dreamctl.sources import Found, own_archive
 from dreamctl.staging import Stage
@@ -31,7 +29,6 @@ from dreamctl.workflows.travelling import foreign_captions, gone_captions, has_c
 DEFAULT_SIZE = 512
 FEW_PICTURES = 5
 _SIZES = range(64, 4097)
-_NOTHING_CHANGED = "nothing was changed; mend or remove what is named above, or leave --strict out"
 
 
 @dataclass(frozen=True)
@@ -62,28 +59,11 @@ class PrepareReport:
         return self.manifest.skipped
 
 
-@dataclass(frozen=True)
-class Shape:
-    """How the line wants the pictures; `size` None leaves it to the recipe, `cutout` None keeps the backgrounds.
-
-    See `fitting.Rules`.
-    """
-
-    size: int | None = None
-    background: str = "white"
-    fit: str = "pad"
-    focus: str = "centre"
-    upscale: bool = False
-    step: int = BUCKET_STEP
-    format: str = "jpeg"
-    quality: int = QUALITY
-    cutout: str | None = None
-
-
 def prepare(
     context: Context,
     sources: Sequence[str | Path],
-    shape: Shape = Shape(),
+    size: int | None = None,
+    rules_at: Callable[[int], Rules] = Rules,
     out: Path | None = None,
     recursive: bool = False,
     zip_: bool = False,
@@ -94,14 +74,15 @@ def prepare(
     """Prepare `sources` (folders, files, archives, URLs, lists of URLs) into the dataset folder `out`; the project's
     where None.
 
-    `zip_` packs it beside the folder, `sheet` draws a contact sheet there.
+    `rules_at` gives the rules at a size: `size`, or where that is None the recipe's resolution. `zip_` packs the folder
+    beside it, `sheet` draws a contact sheet there.
 
     The folder then holds what the sources hold, wholly, or is as it was before. Bad files are named and skipped.
     Raises NotFound for a missing source, InvalidInput for a folder that is somebody else's, DreamctlError where
     nothing is usable, and under `strict` for whatever else would be a line of the report: a file that is skipped, a
     warning of a picture or a source (too few pictures is advice).
     """
-    rules = _rules(context, shape)
+    rules = rules_at(_size(context, size))
     target = folder_at(out, "--out") if out else default_folder(context)
     if target.exists() and not target.is_dir():
         raise InvalidInput(f"{target} is not a folder", field="--out", hint="name another one with --out")
@@ -129,15 +110,10 @@ def prepare(
 def prepare_on_the_way(context: Context, source: Path, size: int) -> DatasetFolder:
     """Plain pictures given to `train`: prepare them into the project's dataset folder, and say how to do it alone."""
     check_not_interrupted(source)
-    report = prepare(context, [source], Shape(size=size))
+    report = prepare(context, [source], size)
     command = f"dreamctl prepare {shlex.quote(str(source))} --size {size}"
     context.reporter.note(f"prepared {_count(len(report.pictures), 'picture')} into {report.dataset}, as `{command}`")
     return DatasetFolder(report.dataset)
-
-
-def _rules(context: Context, shape: Shape) -> Rules:
-    wanted = {**asdict(shape), "size": _size(context, shape.size), "background": parse_colour(shape.background)}
-    return Rules(**{**wanted, "cutout": parse_model(shape.cutout) if shape.cutout else None})
 
 
 def _size(context: Context, size: int | None) -> int:
@@ -170,33 +146,21 @@ def _prepare(
     staying = with_repeats(Pictures(earlier.kept.values()), found)
     kept = Pictures((*staying, *earlier.absent.lines))
     pictures = Pictures.in_order(itertools.chain(batch.made.lines, kept.lines))
+    dataset = DatasetFolder(stage.dataset)
+    words = gone_captions(dataset, before, pictures, earlier)
     warnings = [*found.warnings, *earlier.warnings]
+    captions = travelling_captions(dataset, found, pictures, words, warnings)
     told = pictures if strict else batch.made  # what is known of those that stay is a problem as well
     warnings += [f"{picture.source} {text}" for picture in told for text in picture.warnings]
-    _tell_skipped(context, skipped)
+    warnings += [*foreign_captions(dataset, batch.made, earlier), *_twins(pictures)]
+    _tell(context, skipped, warnings)
     try:
-        _check_usable(skipped, len(pictures), strict)
+        _check_usable(skipped, len(pictures), warnings, strict)
     except DreamctlError:
         stage.discard()  # it would be so the next time too
         raise
-    dataset = DatasetFolder(stage.dataset)
-    words = gone_captions(dataset, before, pictures, earlier)
-    captions = travelling_captions(dataset, found, pictures, words, warnings)
-    warnings += foreign_captions(dataset, batch.made, earlier)
-    warnings += _twins(pictures)
-    problems = tuple(warnings) if strict else ()
-    if len(pictures) < FEW_PICTURES:
-        warnings.append(f"only {_count(len(pictures), 'picture')}: five or more teach a subject better")
-    if words:
-        kept_in = dataset.path / BEFORE
-        warnings.append(f"captions of pictures that are gone are kept in {kept_in}: {_some(sorted(words))}")
-    for text in warnings:
-        context.reporter.warn(text)
-    if problems:
-        stage.discard()
-        raise DreamctlError(
-            f"{_count(len(problems), 'problem')}: {problems[0]}", field="--strict", hint=_NOTHING_CHANGED
-        )
+    advice = _advice(dataset, len(pictures), words)
+    _tell(context, (), advice)
     trigger = before.trigger if before else None
     manifest = Dataset(**rules.plain(), pictures=pictures, skipped=tuple(skipped), trigger=trigger)
     gone = _gone(before, pictures)
@@ -213,7 +177,7 @@ def _prepare(
         made=tuple(picture.file for picture in batch.made),
         kept=tuple(sorted(picture.file for picture in kept)),
         removed=tuple(name for name in gone if not name.startswith(f"{MASKS}/")),
-        warnings=tuple(warnings),
+        warnings=(*warnings, *advice),
         digest=dataset.pictures_digest(pictures),
         zip=None,
         sheet=None,
@@ -261,22 +225,31 @@ def _check_found(sources: Sequence[str | Path], found: Found) -> None:
         raise DreamctlError(f"{where} holds no pictures", field="SOURCE", hint=hint)
 
 
-def _check_usable(skipped: Sequence[Skipped], usable: int, strict: bool) -> None:
+def _check_usable(skipped: Sequence[Skipped], usable: int, warnings: Sequence[str], strict: bool) -> None:
     first = f"{skipped[0].source} {skipped[0].reason}" if skipped else ""
     if not usable:
         raise DreamctlError(f"no file can be used: {first}", field="SOURCE", hint=skipped[0].advice or None)
+    hint = "nothing was changed; mend or remove what is named above, or leave --strict out"
     if strict and skipped:
-        raise DreamctlError(
-            f"{_count(len(skipped), 'file')} cannot be used: {first}",
-            field="--strict",
-            hint=_NOTHING_CHANGED,
-        )
+        raise DreamctlError(f"{_count(len(skipped), 'file')} cannot be used: {first}", field="--strict", hint=hint)
+    if strict and warnings:
+        raise DreamctlError(f"{_count(len(warnings), 'problem')}: {warnings[0]}", field="--strict", hint=hint)
 
 
-def _tell_skipped(context: Context, skipped: Sequence[Skipped]) -> None:
+def _advice(dataset: DatasetFolder, count: int, words: Mapping[str, str]) -> list[str]:
+    """What is no problem of a file, and still to be known. `words`: captions that are kept aside, by picture."""
+    few = [f"only {_count(count, 'picture')}: five or more teach a subject better"] if count < FEW_PICTURES else []
+    kept_in = dataset.path / BEFORE
+    aside = [f"captions of pictures that are gone are kept in {kept_in}: {_some(sorted(words))}"] if words else []
+    return few + aside
+
+
+def _tell(context: Context, skipped: Sequence[Skipped], warnings: Sequence[str]) -> None:
     for item in skipped:
         advice = f" ({item.advice})" if item.advice else ""
         context.reporter.warn(f"{item.source} {item.reason}: skipped{advice}")
+    for text in warnings:
+        context.reporter.warn(text)
 
 
 def _twins(pictures: Pictures) -> list[str]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
 
 from dreamctl.context import Context
 from dreamctl.files import sha256_file
-from dreamctl.workflows.prepare import PrepareReport, Shape, prepare
+from dreamctl.fitting import Rules, parse_colour
+from dreamctl.workflows.prepare import PrepareReport, prepare
 
 SIZE = 64
-SHAPE = {field.name for field in fields(Shape)}
+RULES = {field.name for field in fields(Rules)}
 
 
 def picture(path: Path, seed: int = 0, size: tuple[int, int] = (90, 70)) -> Path:
@@ -22,9 +24,12 @@ def picture(path: Path, seed: int = 0, size: tuple[int, int] = (90, 70)) -> Path
 
 
 def run(context: Context, *sources: str | Path, **options: object) -> PrepareReport:
-    """Prepare at 64 pixels; options of the shape and of the command alike."""
-    shape = {name: options.pop(name) for name in list(options) if name in SHAPE}
-    return prepare(context, sources, Shape(**{"size": SIZE, **shape}), **options)  # type: ignore[arg-type]
+    """Prepare at 64 pixels; options of the rules and of the command alike."""
+    rules = {name: options.pop(name) for name in list(options) if name in RULES}
+    size = rules.pop("size", SIZE)
+    if "background" in rules:
+        rules["background"] = parse_colour(str(rules["background"]))
+    return prepare(context, sources, size, partial(Rules, **rules), **options)  # type: ignore[arg-type]
 
 
 def snapshot(folder: Path) -> dict[str, str]:

@@ -15,7 +15,7 @@ from dreamctl.context import Context
 from dreamctl.datasetfolder import DatasetFolder
 from dreamctl.errors import DreamctlError, InvalidInput, NotFound
 from dreamctl.files import sha256_file
-from dreamctl.workflows.prepare import Shape, prepare, prepare_on_the_way
+from dreamctl.workflows.prepare import prepare, prepare_on_the_way
 from tests.fakes import Recorder
 from tests.pictures import patchwork
 from tests.workflows.preparing import SIZE, picture, run, snapshot
@@ -71,7 +71,7 @@ def test_the_size_is_the_configured_recipe_s(original: Path, reporter: Recorder)
     assert size(recipe="./mine.toml") == 128
     assert size(base_model="nobody/knows-it") == 512
     with pytest.raises(InvalidInput, match="--size 5 "):
-        prepare(Context.open(None, {}, reporter), [original], Shape(size=5))
+        prepare(Context.open(None, {}, reporter), [original], size=5)
 
 
 def test_out_background_and_single_files(context: Context, original: Path, user: Path) -> None:
