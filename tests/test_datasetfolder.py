@@ -42,6 +42,7 @@ def test_whoever_formats_it_anew_changes_nothing(tmp_path: Path, manifest: Datas
     [
         ('"width":8', '"widht":8', "unknown key 'pictures.0.widht'; 'pictures.0.width' is missing|'pictures.0.width'"),
         ('"a.jpg"', '"../a.jpg"', "pictures.0.file = '../a.jpg': must be the name of a file inside the dataset"),
+        ('"width":8', '"width":8,"fingerprint":"x"', "pictures.0.fingerprint = 'x'"),
         ('"size": 64', '"size": 64, "sise": 3', r"unknown key 'sise' \(did you mean 'size'\?\)"),
         ("\n  ],", "\n  ", "is not valid JSON"),
     ],

@@ -55,7 +55,7 @@ class Picture(Noun):
     source_sha256: str
     box: tuple[int, int, int, int] | None = None
     crop: tuple[int, int, int, int] | None = None
-    fingerprint: str | None = None
+    fingerprint: str | None = Field(None, pattern=r"\A[0-9a-f]{32}\z")
     mask: MaskName | None = None
     repeats: int = Field(1, ge=1)
     warnings: tuple[str, ...] = ()
