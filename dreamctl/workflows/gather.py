@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -73,10 +73,17 @@ class Gathered:
                 item,
                 file=files.get(item.file or ""),
                 reason=item.reason or reasons.get(item.file or ""),
-                files=item.files or sum(name.startswith(f"{item.file}/") for name in files),  # of one that is absent
+                files=item.files or _staying(item, files),
             )
             for item in self.came
         )
+
+
+def _staying(item: UrlOutcome, files: Mapping[str, str]) -> int:
+    """How many pictures stay of an archive that could not be asked for again."""
+    if not (item.reason and item.file) or item.file in files:
+        return 0
+    return sum(name.startswith(f"{item.file}/") for name in files)
 
 
 def look(words: Sequence[str | Path], leave_out: Path, recursive: bool = False) -> Named:
@@ -90,6 +97,7 @@ def look(words: Sequence[str | Path], leave_out: Path, recursive: bool = False) 
     wanted: list[urls.Wanted] = []
     bad: list[urls.BadLine] = []
     stems: dict[Path, set[str]] = {}
+    own = own_archive(leave_out).resolve()
     for word in words:
         if isinstance(word, str) and urls.is_url(word):
             wanted.append(urls.Wanted(word))
@@ -97,7 +105,7 @@ def look(words: Sequence[str | Path], leave_out: Path, recursive: bool = False) 
         path = Path(word).expanduser()
         if not path.exists():
             raise NotFound(f"{path} does not exist", field="SOURCE", hint="check the path")
-        if path.is_file() and (_is_companion(path, stems) or path.resolve() == own_archive(leave_out).resolve()):
+        if path.is_file() and (_is_companion(path, stems) or path.resolve() == own):
             continue
         if path.is_file() and path.suffix.lower() in urls.LIST_SUFFIXES:
             named, lines = urls.read_list(path)

@@ -175,6 +175,10 @@ def test_the_pictures_of_an_absent_archive_stay(run: Run, site: Site, user: Path
     shutil.rmtree(paths.cache_dir() / "downloads")
     again = run(away, here)
     assert (again.removed, again.skipped, again.digest) == ((), (), first.digest)
+    assert {outcome.url: (outcome.file, outcome.files) for outcome in again.urls} == {
+        away: (None, 2),
+        here: ("c.jpg", 0),
+    }
     more = run(away, here, site.put("/d.png", Answer(data(4))))
     assert len(more.pictures) == 4, "what is absent is nobody else's"
 
