@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dreamctl.backends.base import Backend
     from dreamctl.captioners.base import Captioner
     from dreamctl.registry import Registry
-    from dreamctl.storage.base import Storage
+    from dreamctl.storage.base import Access, Storage
     from dreamctl.trainers.base import Trainer
 
 
@@ -75,18 +75,27 @@ class Context:
     def trainer(self, name: str) -> Trainer:
         return cast("Trainer", plugins.load("trainers", name))
 
-    def storage(self, url: str | None = None) -> Storage:
-        """The storage that a URL such as file:///srv/datasets names; the setting `storage` where none is given."""
+    def storage(self, url: str | None = None, access: Access | None = None) -> Storage:
+        """The storage that a URL such as s3://bucket/folder names; the setting `storage` where none is given.
+
+        `access`: how it was reached another time, where that is known; else as the settings say.
+        """
         wanted = url or self.settings.storage
         if not wanted:
             raise InvalidInput(
                 "no storage is configured",
                 field="storage",
-                hint="name one, as in --to file:///srv/datasets, or run `dreamctl config set storage URL`",
+                hint="name one, as in --to s3://bucket/folder, or run `dreamctl config set storage URL`",
             )
         scheme, separator, _ = wanted.partition("://")
         if not separator:
             raise InvalidInput(
-                f"storage {wanted!r} is not a URL", field="storage", hint="for example file:///srv/datasets"
+                f"storage {wanted!r} is not a URL", field="storage", hint="for example s3://bucket/folder"
             )
-        return cast("Storage", plugins.load("storages", scheme)(wanted))
+        return cast("Storage", plugins.load("storages", scheme)(wanted, access or self.access()))
+
+    def access(self) -> Access:
+        """How the settings say that storages are reached."""
+        from dreamctl.storage.base import Access
+
+        return Access(**{name: getattr(self.settings, name) for name in Access.__dataclass_fields__})

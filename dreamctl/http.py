@@ -212,7 +212,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         r"(authorization['\"]?\s*[:=]\s*(?:b?['\"])?(?:(?:bearer|token|basic)\s+)?)[^\s'\",}]+",
         r"(\bbearer\s+)[\w.~+/=-]{8,}",
         r"([?&;](?:x-amz-(?:signature|credential|security-token)|x-goog-(?:signature|credential)|awsaccesskeyid|"
-        r"signature|sig|token|access_token|api_key|apikey|key|secret|password)=)[^&\s'\"<>]+",
+        r"upload_id|signature|sig|token|access_token|api_key|apikey|key|secret|password)=)[^&\s'\"<>]+",
         r"((?:x-amz-security-token|x-amz-credential|x-amz-signature|x-goog-signature)['\"]?\s*[:=]\s*['\"]?)[^&\s'\",}<>]+",
         r"(['\"](?:token|access_token|api_?key|x-api-key|secret|access_?secret|password|hf_token)['\"]\s*:\s*b?['\"])[^'\"]+",
         r"\b(sk-)(?=[\w-]*\d)[\w-]{16,}",

@@ -23,7 +23,9 @@ BUILT_IN = {
         "template": "dreamctl.captioners.template:TemplateCaptioner",
         "none": "dreamctl.captioners.none:NoCaptioner",
     },
-    "storages": {"file": "dreamctl.storage.local:LocalStorage"},
+    "storages": {
+        "file": "dreamctl.storage.local:LocalStorage",
+    },
     "trainers": {
         "sd-scripts": "dreamctl.trainers.sd_scripts:TRAINER",
         "musubi": "dreamctl.trainers.musubi:TRAINER",

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, field_validator
@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from dreamctl import paths
+from dreamctl.domain.duration import seconds
 from dreamctl.domain.run import Target
 from dreamctl.errors import InvalidInput, did_you_mean
 from dreamctl.files import read_toml
@@ -32,6 +33,9 @@ USER_ONLY: Mapping[str, str] = {
     "hub_endpoint": "it receives your hub token",
     "caption_endpoint": "it receives your pictures, and a token where there is one",
     "max_cost": "it is your consent to spend money",
+    "s3_endpoint": "it receives your pictures and requests signed with your keys",
+    "s3_profile": "it chooses whose keys are used",
+    "gcs_credentials": "it chooses whose keys are used",
 }
 
 
@@ -50,6 +54,29 @@ def _captioning_endpoint(value: str) -> str:
     plain = url.scheme == "http" and not (url.username or url.password) and local_network(url.hostname or "")
     safe = value.rstrip("/") if plain else _safe_endpoint(value)
     return safe if url.path.strip("/") else f"{safe}/v1"
+
+
+def _store_endpoint(value: str) -> str:
+    """As a captioning endpoint: a store of the private network, by address or bare name, is usually without https."""
+    url = urlsplit(value)
+    host = url.hostname or ""
+    plain = url.scheme == "http" and not (url.username or url.password)
+    safe = value.rstrip("/") if plain and (local_network(host) or (host and "." not in host)) else _safe_endpoint(value)
+    if url.query or url.fragment:
+        raise ValueError("must hold no query")
+    return safe
+
+
+def _public_base(value: str) -> str:
+    url = urlsplit(value)
+    if url.scheme not in ("https", "http") or not url.hostname or url.username or url.password or url.query:
+        raise ValueError("must be an http(s) URL without user and query, such as https://pictures.example.com")
+    return value.rstrip("/")
+
+
+def _duration(value: str) -> str:
+    seconds(value)
+    return value
 
 
 def _storage_url(value: str) -> str:
@@ -79,7 +106,31 @@ class Settings(BaseSettings):
     )
     caption_model: str | None = Field(None, description="the model that `caption_endpoint` is asked for")
     storage: Annotated[str, AfterValidator(_storage_url)] | None = Field(
-        None, description="the URL that `upload` writes to, such as file:///srv/datasets"
+        None,
+        description="the URL that `upload` writes to: s3://bucket/folder, gs://bucket/folder, file:///srv/datasets",
+    )
+    expires: Annotated[str, AfterValidator(_duration)] = Field(
+        "3d", description="how long the URLs that `upload` prints work: 90s, 30m, 12h, 7d (the longest)"
+    )
+    s3_endpoint: Annotated[str, AfterValidator(_store_endpoint)] | None = Field(
+        None, description="URL of a service that speaks S3 (R2, B2, MinIO, Ceph, Wasabi); without it Amazon's own"
+    )
+    s3_region: str | None = Field(None, min_length=1, description="the region of the buckets, such as eu-central-1")
+    s3_profile: str | None = Field(
+        None, min_length=1, description="the profile of `~/.aws/config` and `~/.aws/credentials` whose keys are used"
+    )
+    s3_addressing: Literal["auto", "path", "virtual"] = Field(
+        "auto", description="whether buckets stand in the path or in the host's name; auto: the path beside Amazon"
+    )
+    s3_checksums: Literal["auto", "when_supported", "when_required"] = Field(
+        "auto",
+        description="when checksum headers are sent; auto: beside Amazon only where required, as others fail",
+    )
+    gcs_credentials: str | None = Field(
+        None, min_length=1, description="the file of the Google account that is used, such as a service account's key"
+    )
+    public_url: Annotated[str, AfterValidator(_public_base)] | None = Field(
+        None, description="URL below which everybody reads the storage's objects, where it has one beside its own"
     )
     max_cost: float | None = Field(
         None, ge=0, allow_inf_nan=False, description="consent to spend up to so many US dollars on one command"

@@ -1,12 +1,22 @@
-"""The door of storages: whole objects under keys, verified, with conditions for publishing without a race."""
+"""The door of storages: whole objects under keys, verified, resumable, with conditions for publishing."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from dreamctl.errors import DreamctlError, InvalidInput
+from dreamctl.errors import DreamctlError, InvalidInput, ProviderError
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes done and the bytes in all; now and then, from the thread that asked for the work."""
+
+LONGEST_LINK = 7 * 24 * 3600  # seconds: what signatures of version 4 allow, Amazon's as Google's
+_LONGEST_KEY = 1024  # bytes, as in S3 and Google Cloud Storage
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,221}")
 
 
 class Changed(DreamctlError):
@@ -15,9 +25,33 @@ class Changed(DreamctlError):
     code = "changed"
 
 
+class Passing(ProviderError):
+    """Trouble that may pass: what met it is tried again. `wait`: seconds that the server asked for."""
+
+    def __init__(self, message: str, *, hint: str | None = None, wait: float | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.wait = wait
+
+
+@dataclass(frozen=True)
+class Access:
+    """How storages are reached: what settings and line say beside the URL. A storage passes over what is not for it."""
+
+    s3_endpoint: str | None = None
+    s3_region: str | None = None
+    s3_profile: str | None = None
+    s3_addressing: str = "auto"
+    s3_checksums: str = "auto"
+    gcs_credentials: str | None = None
+    public_url: str | None = None
+
+
 @dataclass(frozen=True)
 class StoredObject:
-    """What is stored under a key. `version` is opaque: an ETag, a generation or a digest."""
+    """What is stored under a key. `version` is opaque: an ETag, a generation or a digest.
+
+    `sha256`: hex; "" where whoever stored it recorded none.
+    """
 
     key: str
     bytes: int
@@ -25,42 +59,134 @@ class StoredObject:
     version: str
 
 
-class Storage(Protocol):
-    """One bucket or folder, built with its URL. An object is wholly there or not at all.
+@dataclass(frozen=True)
+class Link:
+    """A URL under which anyone fetches an object, until `expires` (None: as long as the object lies there).
 
-    Methods raise CredentialsError, NotFound (the bucket) and ProviderError; InvalidInput for a key that
-    `checked_key` refuses.
+    A signed one is a secret. `note`: what people should know of it.
+    """
+
+    url: str = field(repr=False)
+    expires: datetime | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """An upload that was begun and not ended; `state` is what `abandon` takes."""
+
+    key: str
+    started: datetime
+    state: dict[str, Any]
+
+
+class Ticket(Protocol):
+    """Remembers an upload under way, so that another process goes on with it or removes it."""
+
+    @property
+    def state(self) -> dict[str, Any] | None:
+        """What was kept last, or None. JSON; as good as a password, since whoever has it may write the object."""
+
+    def keep(self, state: dict[str, Any]) -> None:
+        """Remember `state`; it is on the disk when this returns."""
+
+
+class Storage(Protocol):
+    """One bucket or folder, and the prefix below which its keys lie; built with its URL and an `Access`.
+
+    An object is wholly there or not at all. Methods raise CredentialsError, NotFound (the bucket) and ProviderError;
+    InvalidInput for a key that `checked_key` refuses. A dead endpoint is told within 15 seconds.
     """
 
     def head(self, key: str) -> StoredObject | None:
         """What lies under `key`, or None."""
 
     def put(
-        self, key: str, file: Path, sha256: str, *, create_only: bool = False, if_version: str | None = None
+        self,
+        key: str,
+        file: Path,
+        sha256: str,
+        *,
+        create_only: bool = False,
+        if_version: str | None = None,
+        ticket: Ticket | None = None,
+        progress: Progress | None = None,
     ) -> StoredObject:
         """Store a file whose hex SHA-256 is `sha256` and verify it; raises DreamctlError where it does not match.
 
         Raises Changed, and stores nothing, where `create_only` and something is there, or where what is there is
-        not of version `if_version`.
+        not of version `if_version`. With a `ticket`, goes on with the upload that it remembers. Ctrl-C, SIGTERM and a
+        file that changed end the upload for good; after network trouble and `kill -9` the ticket's state can go on.
         """
 
-    def get(self, key: str, target: Path) -> StoredObject:
-        """Write the object to `target`, atomically and verified. Raises NotFound."""
+    def get(self, key: str, target: Path, progress: Progress | None = None) -> StoredObject:
+        """Write the object to `target`, atomically and verified; what an earlier try left is gone on with.
+
+        The result's `sha256` is of what was written. Raises NotFound.
+        """
+
+    def list(self, prefix: str = "", recursive: bool = True) -> Iterator[StoredObject]:
+        """The objects whose keys begin with `prefix`, by key; without `recursive` none with a slash behind it.
+
+        Their `sha256` is not known here. Raises CredentialsError where listing is not allowed.
+        """
 
     def delete(self, key: str) -> bool:
         """Remove the object; False where none was."""
 
-    def url(self, key: str) -> str:
-        """A URL under which it can be fetched."""
+    def check_link(self, seconds: int | None) -> None:
+        """Whether `link` could work, before anything is sent.
+
+        Raises InvalidInput for more seconds than a signature may live, CredentialsError where the credentials cannot
+        sign or die earlier.
+        """
+
+    def link(self, key: str, seconds: int | None) -> Link:
+        """A URL that works for so many seconds, or (None) for everybody and always; it has been tried.
+
+        Raises as `check_link`, NotFound, and ProviderError where the object cannot be fetched by it.
+        """
+
+    def abandon(self, key: str, state: dict[str, Any]) -> bool:
+        """Remove what an unfinished upload left; `state` as its ticket kept it. False where nothing was left."""
+
+    def unfinished(self) -> Iterator[Unfinished]:
+        """Uploads below the prefix that were begun and not ended, whoever began them, where the storage knows them."""
 
 
 def checked_key(key: str) -> str:
     """The key itself: names separated by slashes, none of them empty, `.` or `..`. Raises InvalidInput."""
     if not key or "\\" in key or not key.isprintable() or any(part in ("", ".", "..") for part in key.split("/")):
         raise InvalidInput(f"{key!r} cannot be a key", field="key", hint="names separated by single slashes")
+    if len(key.encode()) > _LONGEST_KEY:
+        raise InvalidInput(f"a key of {len(key.encode())} bytes is too long", field="key", hint="shorten the file name")
     return key
 
 
 def content_key(kind: str, sha256: str, name: str) -> str:
     """The key of a file by its content: `datasets/<16 of the digest>/<name>`, so that nothing is sent twice."""
     return checked_key(f"{kind}/{sha256[:16]}/{name}")
+
+
+def bucket_and_prefix(url: str, scheme: str) -> tuple[str, str]:
+    """The two parts of `s3://bucket/some/prefix`; the prefix ends with a slash, or is "". Raises InvalidInput."""
+    rest = url.removeprefix(f"{scheme}://")
+    bucket, _, path = rest.partition("/")
+    prefix = path.strip("/")
+    if rest == url or not _BUCKET.fullmatch(bucket):
+        raise InvalidInput(f"{url!r} names no bucket", field="storage", hint=f"for example {scheme}://bucket/folder")
+    if any(char in prefix for char in "?#"):
+        raise InvalidInput(
+            f"{url!r} holds a character that means something else in a URL", field="storage", hint="no ? and no #"
+        )
+    return bucket, f"{checked_key(prefix)}/" if prefix else ""
+
+
+def bytes_text(count: float) -> str:
+    """Bytes for people: 512 bytes, 3.4 MB, 1.2 GB (powers of a thousand, as disks and clouds count)."""
+    if count < 1000:
+        return f"{count:.0f} bytes"
+    unit = 0
+    while count >= 999.5 and unit < 4:
+        count, unit = count / 1000, unit + 1
+    return f"{count:.{0 if count >= 100 else 1}f} {('', 'kB', 'MB', 'GB', 'TB')[unit]}"

@@ -45,7 +45,7 @@ def upload(context: Context, dataset: Path | None = None, to: str | None = None)
         if not there:
             context.reporter.note(f"uploading {archive.name}, {size} bytes")
             storage.put(key, archive, sha256)
-    return UploadReport(folder.path, storage.url(key), key, sha256, size, there)
+    return UploadReport(folder.path, storage.link(key, None).url, key, sha256, size, there)
 
 
 @contextlib.contextmanager

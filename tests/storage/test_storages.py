@@ -112,7 +112,7 @@ def test_its_urls_are_files(tmp_path: Path) -> None:
     storage = LocalStorage((tmp_path / "a b#c").as_uri())
     file, digest = file_of(tmp_path, "one")
     storage.put("x/ü.zip", file, digest)
-    assert Path(unquote(urlsplit(storage.url("x/ü.zip")).path)).read_text() == "one"
+    assert Path(unquote(urlsplit(storage.link("x/ü.zip", None).url).path)).read_text() == "one"
     assert LocalStorage("file://localhost/srv/x").root == Path("/srv/x")
 
 

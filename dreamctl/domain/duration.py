@@ -1,0 +1,27 @@
+"""Lengths of time as people write them: 90s, 30m, 12h, 3d."""
+
+from __future__ import annotations
+
+import re
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
+_FORM = re.compile(r"(\d{1,9})\s*([smhd]?)", re.ASCII)
+
+
+def seconds(text: str) -> int:
+    """Whole seconds of `90s`, `30m`, `12h`, `3d`, or of a bare number. Raises ValueError for others and 0."""
+    form = _FORM.fullmatch(text.strip().lower())
+    count = int(form[1]) * _SECONDS[form[2] or "s"] if form else 0
+    if not count:
+        raise ValueError("must be a length of time such as 90s, 30m, 12h or 3d")
+    return count
+
+
+def spoken(count: float) -> str:
+    """Seconds for people, rounded down to the two largest units: `2 d 3 h`, `40 min`, `12 s`."""
+    left, parts = max(0, int(count)), []
+    for name, size in (("d", 24 * 3600), ("h", 3600), ("min", 60), ("s", 1)):
+        if left >= size:
+            parts.append(f"{left // size} {name}")
+            left %= size
+    return " ".join(parts[:2]) or "0 s"
