@@ -36,8 +36,8 @@ def receive(
 
     `pieces_from(start)` yields its bytes from `start` on: it raises Passing for trouble that may pass, and Changed
     where the object is of another version by now. What was received stays beside `target` when this is interrupted,
-    under a name made of key and version, and is gone on with. Raises DiskFull before anything is written where there is no
-    room, ProviderError where the digest is not the one recorded.
+    under a name made of key and version, and is gone on with. Raises DiskFull, before anything is written, where there
+    is no room, and ProviderError where the digest is not the one recorded.
     """
     part = _part(stored, target)
     lock = paths.locks_dir() / f"download-{hashlib.sha256(os.fsencode(target.absolute())).hexdigest()[:16]}.lock"
