@@ -24,6 +24,7 @@ BUILT_IN = {
         "none": "dreamctl.captioners.none:NoCaptioner",
     },
     "storages": {
+        "s3": "dreamctl.storage.s3:S3Storage",
         "file": "dreamctl.storage.local:LocalStorage",
     },
     "trainers": {

@@ -1,0 +1,257 @@
+"""Amazon S3 and everything that speaks its language (R2, B2, MinIO, Ceph, Wasabi): `s3://bucket/folder`.
+
+Small files go in one request, large ones in parts (`s3_parts`). Objects carry their SHA-256 as metadata, and the mark
+of the `put` that stored them.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlsplit
+
+from dreamctl.domain.duration import spoken
+from dreamctl.errors import CredentialsError, DreamctlError, InvalidInput, NotFound, ProviderError
+from dreamctl.files import sha256_file
+from dreamctl.http import remember_secret
+from dreamctl.storage import s3_parts
+from dreamctl.storage.base import (
+    LONGEST_LINK,
+    Access,
+    Changed,
+    Link,
+    Progress,
+    StoredObject,
+    Ticket,
+    Unfinished,
+    bucket_and_prefix,
+    checked_key,
+)
+from dreamctl.storage.links import opens
+from dreamctl.storage.patience import Patience
+from dreamctl.storage.receiving import receive
+from dreamctl.storage.s3_bucket import Bucket
+from dreamctl.storage.s3_errors import Denied, NoBucket
+from dreamctl.storage.slices import Slice, Source
+
+MOST_AT_ONCE = 5 * 10**9  # what S3 takes in one request, and so what can be put under a condition
+_PIECE = 1 << 20
+_TYPES = {".zip": "application/zip", ".json": "application/json"}
+_SECRETS = frozenset(("X-Amz-Signature", "X-Amz-Credential", "X-Amz-Security-Token"))
+
+log = logging.getLogger(__name__)
+
+
+class S3Storage:
+    """One bucket, and the prefix below which its keys lie."""
+
+    def __init__(self, url: str, access: Access | None = None) -> None:
+        import boto3  # noqa: F401  # absent, it is told now and by its name
+
+        self._access = access or Access()
+        self._bucket = Bucket(*bucket_and_prefix(url, "s3"), self._access)
+
+    def head(self, key: str) -> StoredObject | None:
+        """What lies under `key`. None also where the keys may not know: then `put` tells."""
+        try:
+            return _stored(key, self._bucket.look(key))
+        except NoBucket:
+            raise
+        except NotFound:
+            return None
+        except Denied as error:  # without the right to list, a missing object is a forbidden one
+            log.info("%s", error.message)
+            return None
+
+    def put(
+        self,
+        key: str,
+        file: Path,
+        sha256: str,
+        *,
+        create_only: bool = False,
+        if_version: str | None = None,
+        ticket: Ticket | None = None,
+        progress: Progress | None = None,
+    ) -> StoredObject:
+        """In one request where it is small or has a condition (services keep those for one request), else in parts."""
+        about = {
+            "Metadata": {"sha256": sha256, "put": secrets.token_hex(8)},
+            "ContentType": _TYPES.get(Path(checked_key(key)).suffix.lower(), "application/octet-stream"),
+        }
+        source = Source(file)
+        try:
+            if create_only or if_version is not None:
+                self._check_condition(key, create_only, if_version)
+                # Without the quotes, as Amazon's own documentation sends it: Ceph takes them for a part of the tag.
+                condition = {"IfNoneMatch": "*"} if create_only else {"IfMatch": str(if_version).strip('"')}
+                self._put_at_once(key, source, sha256, {**about, **condition})
+            elif source.size <= s3_parts.LEAST_PART:
+                self._put_at_once(key, source, sha256, about)
+            else:
+
+                def is_stored() -> bool:
+                    return _is(self.head(key), source.size, sha256)
+
+                s3_parts.send(self._bucket.ask(key), source, sha256, about, is_stored, ticket, progress)
+            if progress:
+                progress(source.size, source.size)
+        finally:
+            source.close()
+        return self._verified(key, source.size, sha256)
+
+    def get(self, key: str, target: Path, progress: Progress | None = None) -> StoredObject:
+        """By one request, and by more for the rest where that is cut; never of two versions."""
+        stored = _stored(key, self._bucket.look(key))
+        return receive(stored, target, lambda start: self._pieces(stored, start), progress)
+
+    def list(self, prefix: str = "", recursive: bool = True) -> Iterator[StoredObject]:
+        """By the bucket's own list; keys that `checked_key` refuses are none of ours."""
+        bucket = self._bucket
+        delimiter = {} if recursive else {"Delimiter": "/"}
+        action = f"list {bucket.shown(prefix)}"
+        for page in bucket.pages("list_objects_v2", action, Prefix=bucket.prefix + prefix, **delimiter):
+            for item in page.get("Contents", ()):
+                key = str(item["Key"]).removeprefix(bucket.prefix)
+                try:
+                    yield StoredObject(checked_key(key), int(item["Size"]), "", str(item["ETag"]))
+                except InvalidInput:
+                    log.info("passed over %r", key)
+
+    def delete(self, key: str) -> bool:
+        """Remove the object; of a bucket with versions, the newest."""
+        there = self.head(key) is not None
+        self._bucket.call("delete_object", f"delete {self._bucket.shown(key)}", Key=self._bucket.full(key))
+        return there
+
+    def check_link(self, seconds: int | None) -> None:
+        """A signature lives for seven days at most, and never longer than temporary credentials."""
+        if seconds is None:
+            return
+        if seconds > LONGEST_LINK:
+            raise InvalidInput(
+                f"a URL cannot be signed for {spoken(seconds)}: {spoken(LONGEST_LINK)} are the most",
+                field="--expires",
+                hint="sign it again later with `dreamctl upload --url-only`, or use --public",
+            )
+        _, end = self._bucket.credentials_end()
+        left = (end - datetime.now(UTC)).total_seconds() if end else None
+        if left is not None and left < seconds:
+            raise CredentialsError(
+                f"the temporary credentials for {self._bucket.service.host} die in {spoken(left)}, and the URL with "
+                f"them; it is to work for {spoken(seconds)}",
+                hint=f"use keys that last, or renew them, or ask for less: --expires {max(1, int(left) - 60)}s",
+            )
+
+    def link(self, key: str, seconds: int | None) -> Link:
+        """Signed with version 4; a public one is opened by an ACL where the bucket does not open it already."""
+        self.check_link(seconds)
+        bucket = self._bucket
+        stored = _stored(key, bucket.look(key))
+        if seconds is None:
+            return Link(self._public(key, stored.bytes))
+        expires = datetime.now(UTC) + timedelta(seconds=seconds)
+        url = bucket.signed(bucket.service.client, key, seconds)
+        for name, value in parse_qsl(urlsplit(url).query):
+            if name in _SECRETS:
+                remember_secret(value)
+                remember_secret(quote(value, safe=""))
+        if not opens(url, stored.bytes, bucket.service.ca_bundle):
+            raise ProviderError(
+                f"{bucket.service.host} refuses the URL that was just signed for {bucket.shown(key)}",
+                hint="check the region (s3_region) and the endpoint, and that the account may read (s3:GetObject)",
+            )
+        temporary, end = bucket.credentials_end()
+        note = "it is signed with temporary credentials, and dies with them" if temporary and not end else ""
+        return Link(url, expires, note)
+
+    def abandon(self, key: str, state: dict[str, Any]) -> bool:
+        """Remove the parts of the upload; of one whose id was never learnt, those of all uploads of this very key."""
+        ask = self._bucket.ask(key)
+        uploads = [str(state["upload_id"])] if state.get("upload_id") else s3_parts.of_key(ask)
+        return sum(s3_parts.abort(ask, upload) for upload in uploads) > 0
+
+    def unfinished(self) -> Iterator[Unfinished]:
+        """By the bucket's list of multipart uploads."""
+        bucket = self._bucket
+        for page in bucket.pages("list_multipart_uploads", f"list {bucket.shown('')}", Prefix=bucket.prefix):
+            for item in page.get("Uploads", ()):
+                key = str(item["Key"]).removeprefix(bucket.prefix)
+                yield Unfinished(key, item["Initiated"], {"upload_id": item["UploadId"]})
+
+    def _pieces(self, stored: StoredObject, start: int) -> Iterator[bytes]:
+        bucket, action = self._bucket, f"read {self._bucket.shown(stored.key)}"
+        try:
+            answer = bucket.ask(stored.key)("get_object", Range=f"bytes={start}-", IfMatch=stored.version)
+        except Changed:
+            raise Changed(f"{bucket.shown(stored.key)} was replaced while it was read", hint="read it again") from None
+        yield from bucket.pieces(answer["Body"], action, _PIECE)
+
+    def _check_condition(self, key: str, create_only: bool, if_version: str | None) -> None:
+        """For services that pass over conditions; whoever is quicker than this meets the condition itself."""
+        there = self.head(key)
+        if create_only and there:
+            raise Changed(f"{self._bucket.shown(key)} is there already", hint="choose another name")
+        if if_version is not None and (there is None or there.version != if_version):
+            raise Changed(f"{self._bucket.shown(key)} was changed by somebody else", hint="look at it, then try again")
+
+    def _put_at_once(self, key: str, source: Source, sha256: str, about: Mapping[str, Any]) -> None:
+        bucket, patience = self._bucket, Patience()
+        if source.size > MOST_AT_ONCE:
+            raise InvalidInput(f"{source.path} is too large to be put under a condition", hint="5 GB are the most")
+        if sha256_file(source.path) != sha256:
+            raise source.changed()
+        body = Slice(source, 0, source.size, patience.stop)
+        try:
+            bucket.call("put_object", f"write {bucket.shown(key)}", patience, Key=bucket.full(key), Body=body, **about)
+        except Changed:  # perhaps by ourselves: the answer to an earlier try may have been lost
+            if bucket.look(key).get("Metadata", {}).get("put") != about["Metadata"]["put"]:
+                raise
+        source.check()
+
+    def _verified(self, key: str, size: int, sha256: str) -> StoredObject:
+        bucket = self._bucket
+        stored = self.head(key)
+        if stored is None:
+            raise CredentialsError(
+                f"{bucket.shown(key)} was stored, and cannot be looked at with these keys",
+                hint="allow s3:GetObject too: what is uploaded is verified",
+            )
+        if not _is(stored, size, sha256):
+            raise ProviderError(
+                f"{bucket.shown(key)} is not what was sent: {bucket.service.host} has {stored.bytes} bytes of {size}, "
+                f"with SHA-256 {stored.sha256 or 'unknown'}",
+                hint="run the same command again",
+            )
+        return stored
+
+    def _public(self, key: str, size: int) -> str:
+        """The plain URL, tried without keys; the object is opened by an ACL where it is shut."""
+        bucket, service, base = self._bucket, self._bucket.service, self._access.public_url
+        url = f"{base}/{quote(bucket.full(key))}" if base else bucket.signed(service.unsigned(), key, 1)
+        if opens(url, size, service.ca_bundle):
+            return url
+        hint = "let everybody read in the bucket's policy, or leave out --public and get a signed URL"
+        try:
+            action = f"make {bucket.shown(key)} public"
+            bucket.call("put_object_acl", action, Key=bucket.full(key), ACL="public-read")
+        except CredentialsError as error:
+            raise CredentialsError(error.message, hint=hint) from None
+        except DreamctlError as error:
+            raise ProviderError(f"{service.host} makes no single objects public: {error.message}", hint=hint) from None
+        if not opens(url, size, service.ca_bundle):
+            raise ProviderError(f"{bucket.shown(key)} is not open to everybody at {url}", hint=hint)
+        return url
+
+
+def _stored(key: str, answer: Mapping[str, Any]) -> StoredObject:
+    sha256 = str(answer.get("Metadata", {}).get("sha256", ""))
+    return StoredObject(key, int(answer["ContentLength"]), sha256, str(answer["ETag"]))
+
+
+def _is(stored: StoredObject | None, size: int, sha256: str) -> bool:
+    return stored is not None and (stored.bytes, stored.sha256) == (size, sha256)
