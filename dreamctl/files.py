@@ -192,6 +192,15 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+Stamp = tuple[int, ...]
+"""What tells a file from another and from itself after a change: device, inode, size, and the times of its changes."""
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    """The stamp of a file by its `os.stat`: as long as it is the same, so are the file's bytes."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 def free_bytes(path: Path) -> int:
     """Free space of the file system that holds `path` or its nearest existing parent."""
     folder = path.absolute()

@@ -36,4 +36,14 @@ def concepts_runs_versions_datasets(db: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [concepts_runs_versions_datasets]
+def uploads(db: sqlite3.Connection) -> None:
+    """Where archives and files were uploaded to: never a URL, which is signed again from this."""
+    db.execute(
+        "CREATE TABLE uploads (source TEXT NOT NULL, project TEXT NOT NULL, storage TEXT NOT NULL, "
+        "access TEXT NOT NULL, key TEXT NOT NULL, sha256 TEXT NOT NULL, bytes INTEGER NOT NULL, "
+        "content TEXT NOT NULL, stamp TEXT NOT NULL, public INTEGER NOT NULL, uploaded TEXT NOT NULL, "
+        "PRIMARY KEY (source, storage, key)) STRICT"
+    )
+
+
+MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [concepts_runs_versions_datasets, uploads]

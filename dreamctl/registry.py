@@ -11,11 +11,13 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from dreamctl.domain.concept import Concept, Kind
 from dreamctl.domain.identifiers import identifier_key
 from dreamctl.domain.run import ModelFile, RunRecord, State, Target
+from dreamctl.domain.uploads import Upload
 from dreamctl.domain.versions import RunRow, Version
 from dreamctl.errors import DreamctlError, InvalidInput
 from dreamctl.files import locked
@@ -225,6 +227,29 @@ class Registry:
                 return None
         return self.concept(row["identifier"])
 
+    # uploads
+
+    def record_upload(self, upload: Upload) -> None:
+        """Remember where a dataset or file lies now."""
+        values = asdict(upload) | {"public": int(upload.public)}
+        names = ", ".join(values)
+        self._write(
+            f"INSERT OR REPLACE INTO uploads ({names}) VALUES ({', '.join('?' * len(values))})", *values.values()
+        )
+
+    def last_upload(self, source: Path, storage: str | None = None) -> Upload | None:
+        """The newest upload of a dataset's folder or of a file, to any storage or to one."""
+        row = self._one(
+            "SELECT * FROM uploads WHERE source = ? AND (? IS NULL OR storage = ?) ORDER BY uploaded DESC, rowid DESC",
+            str(source), storage, storage,
+        )  # fmt: skip
+        return _upload(row) if row else None
+
+    def known_digest(self, source: Path, stamp: str) -> str | None:
+        """The SHA-256 of a file that was uploaded once, while it has the stamp that it had then."""
+        row = self._one("SELECT sha256 FROM uploads WHERE source = ? AND stamp = ? AND stamp != ''", str(source), stamp)
+        return str(row["sha256"]) if row else None
+
     # the file
 
     def _version(self) -> int:
@@ -290,6 +315,11 @@ def _concept(row: sqlite3.Row) -> Concept:
 def _run(row: sqlite3.Row) -> RunRow:
     values = {key: row[key] for key in RunRow.__dataclass_fields__}
     return RunRow(**{**values, "state": State(row["state"]), "target": Target(row["target"])})
+
+
+def _upload(row: sqlite3.Row) -> Upload:
+    values = {key: row[key] for key in Upload.__dataclass_fields__}
+    return Upload(**{**values, "public": bool(row["public"])})
 
 
 def _version(row: sqlite3.Row) -> Version:

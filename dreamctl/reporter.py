@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
+
+Unit = Literal["", "bytes"]
 
 
 class Reporter(Protocol):
@@ -14,8 +16,8 @@ class Reporter(Protocol):
     def warn(self, message: str) -> None:
         """A sentence that a user should read."""
 
-    def progress(self, label: str, done: int, total: int, detail: str = "") -> None:
-        """`done` of `total` of the work named `label`; `done == total` ends it."""
+    def progress(self, label: str, done: int, total: int, detail: str = "", unit: Unit = "") -> None:
+        """`done` of `total` (things, or bytes) of the work named `label`; `done == total` ends it."""
 
     def confirm(self, question: str) -> bool | None:
         """Ask yes or no; None where nobody can be asked (off a terminal)."""
@@ -31,7 +33,7 @@ class Silent:
 
     def warn(self, message: str) -> None: ...
 
-    def progress(self, label: str, done: int, total: int, detail: str = "") -> None: ...
+    def progress(self, label: str, done: int, total: int, detail: str = "", unit: Unit = "") -> None: ...
 
     def confirm(self, question: str) -> bool | None:
         return None

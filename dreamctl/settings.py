@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from dreamctl import paths
-from dreamctl.domain.duration import seconds
+from dreamctl.domain.quantities import seconds
 from dreamctl.domain.run import Target
 from dreamctl.errors import InvalidInput, did_you_mean
 from dreamctl.files import read_toml

@@ -13,6 +13,7 @@ from dreamctl.domain.dataset import Dataset, Picture, Pictures
 from dreamctl.domain.recipe import Recipe
 from dreamctl.domain.run import ModelFile, RunRecord, State, Target, Weights, model_digest
 from dreamctl.files import locked, sha256_file, write_json
+from dreamctl.reporter import Unit
 from dreamctl.runfolder import EventWriter, RunFolder, create_run, new_run_id, now
 from dreamctl.settings import Settings
 
@@ -133,7 +134,7 @@ class Recorder:
     def warn(self, message: str) -> None:
         self.warnings.append(message)
 
-    def progress(self, label: str, done: int, total: int, detail: str = "") -> None: ...
+    def progress(self, label: str, done: int, total: int, detail: str = "", unit: Unit = "") -> None: ...
 
     def confirm(self, question: str) -> bool | None:
         answer = self.ask(question)

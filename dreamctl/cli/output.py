@@ -13,8 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TextIO
 
+from dreamctl.domain.quantities import bytes_text
 from dreamctl.errors import DreamctlError
 from dreamctl.http import redact
+from dreamctl.reporter import Unit
 
 Mode = Literal["text", "json", "quiet"]
 HEARTBEAT_SECONDS = 60.0
@@ -89,7 +91,7 @@ class Output:
         self._clear()
         self._line(self.err, f"warning: {message}")
 
-    def progress(self, label: str, done: int, total: int, detail: str = "") -> None:
+    def progress(self, label: str, done: int, total: int, detail: str = "", unit: Unit = "") -> None:
         if self.mode == "quiet":
             return
         start = self._started.setdefault(label, time.monotonic())
@@ -97,7 +99,8 @@ class Output:
             self._started.pop(label, None)
         passed = time.monotonic() - start
         left = f", {clock(passed / done * (total - done))} left" if 0 < done < total and passed > 1 else ""
-        line = f"{label} {done}/{total}{left}{', ' + detail if detail else ''}"
+        of = f"{bytes_text(done)} of {bytes_text(total)}" if unit == "bytes" else f"{done}/{total}"
+        line = f"{label} {of}{left}{', ' + detail if detail else ''}"
         if self.err.isatty():
             filled = _BAR * done // max(total, 1)
             self._draw(f"[{'#' * filled}{'.' * (_BAR - filled)}] {line}", final=done >= total)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dreamctl.errors import DreamctlError, InvalidInput, ProviderError
+from dreamctl.files import Stamp
 
 Progress = Callable[[int, int], None]
 """Called with the bytes done and the bytes in all; now and then, from the thread that asked for the work."""
@@ -109,13 +110,15 @@ class Storage(Protocol):
         *,
         create_only: bool = False,
         if_version: str | None = None,
+        stamp: Stamp | None = None,
         ticket: Ticket | None = None,
         progress: Progress | None = None,
     ) -> StoredObject:
         """Store a file whose hex SHA-256 is `sha256` and verify it; raises DreamctlError where it does not match.
 
-        Raises Changed, and stores nothing, where `create_only` and something is there, or where what is there is
-        not of version `if_version`. With a `ticket`, goes on with the upload that it remembers. Ctrl-C, SIGTERM and a
+        A file that still has the `stamp` that it had when `sha256` was computed need not be read for that again.
+        Raises Changed, and stores nothing, where `create_only` and something is there, or where what is there is not
+        of version `if_version`. With a `ticket`, goes on with the upload that it remembers. Ctrl-C, SIGTERM and a
         file that changed end the upload for good; after network trouble and `kill -9` the ticket's state can go on.
         """
 
@@ -180,13 +183,3 @@ def bucket_and_prefix(url: str, scheme: str) -> tuple[str, str]:
             f"{url!r} holds a character that means something else in a URL", field="storage", hint="no ? and no #"
         )
     return bucket, f"{checked_key(prefix)}/" if prefix else ""
-
-
-def bytes_text(count: float) -> str:
-    """Bytes for people: 512 bytes, 3.4 MB, 1.2 GB (powers of a thousand, as disks and clouds count)."""
-    if count < 1000:
-        return f"{count:.0f} bytes"
-    unit = 0
-    while count >= 999.5 and unit < 4:
-        count, unit = count / 1000, unit + 1
-    return f"{count:.{0 if count >= 100 else 1}f} {('', 'kB', 'MB', 'GB', 'TB')[unit]}"

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from dreamctl.errors import DreamctlError, InvalidInput, NotFound
-from dreamctl.files import explained, locked, os_hint, os_reason, replacing, sha256_file
+from dreamctl.files import Stamp, explained, locked, os_hint, os_reason, replacing, sha256_file
 from dreamctl.storage.base import (
     Access,
     Changed,
@@ -60,6 +60,7 @@ class LocalStorage:
         *,
         create_only: bool = False,
         if_version: str | None = None,
+        stamp: Stamp | None = None,
         ticket: Ticket | None = None,
         progress: Progress | None = None,
     ) -> StoredObject:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from dreamctl import paths
+from dreamctl.domain.quantities import bytes_text
 from dreamctl.errors import DiskFull, ProviderError
 from dreamctl.files import explained, free_bytes, locked, sync_folder
-from dreamctl.storage.base import Passing, Progress, StoredObject, bytes_text
+from dreamctl.storage.base import Passing, Progress, StoredObject
 from dreamctl.storage.patience import Patience
 
 _PIECE = 1 << 20

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
-from dreamctl.domain.duration import spoken
+from dreamctl.domain.quantities import spoken
 from dreamctl.errors import CredentialsError, DreamctlError, InvalidInput, NotFound, ProviderError
-from dreamctl.files import sha256_file
+from dreamctl.files import Stamp, sha256_file
 from dreamctl.http import remember_secret
 from dreamctl.storage import s3_parts
 from dreamctl.storage.base import (
@@ -75,6 +75,7 @@ class S3Storage:
         *,
         create_only: bool = False,
         if_version: str | None = None,
+        stamp: Stamp | None = None,
         ticket: Ticket | None = None,
         progress: Progress | None = None,
     ) -> StoredObject:
@@ -83,21 +84,21 @@ class S3Storage:
             "Metadata": {"sha256": sha256, "put": secrets.token_hex(8)},
             "ContentType": _TYPES.get(Path(checked_key(key)).suffix.lower(), "application/octet-stream"),
         }
-        source = Source(file)
+        source = Source(file, sha256, stamp)
         try:
             if create_only or if_version is not None:
                 self._check_condition(key, create_only, if_version)
                 # Without the quotes, as Amazon's own documentation sends it: Ceph takes them for a part of the tag.
                 condition = {"IfNoneMatch": "*"} if create_only else {"IfMatch": str(if_version).strip('"')}
-                self._put_at_once(key, source, sha256, {**about, **condition})
+                self._put_at_once(key, source, {**about, **condition})
             elif source.size <= s3_parts.LEAST_PART:
-                self._put_at_once(key, source, sha256, about)
+                self._put_at_once(key, source, about)
             else:
 
                 def is_stored() -> bool:
                     return _is(self.head(key), source.size, sha256)
 
-                s3_parts.send(self._bucket.ask(key), source, sha256, about, is_stored, ticket, progress)
+                s3_parts.send(self._bucket.ask(key), source, about, is_stored, ticket, progress)
             if progress:
                 progress(source.size, source.size)
         finally:
@@ -199,11 +200,11 @@ class S3Storage:
         if if_version is not None and (there is None or there.version != if_version):
             raise Changed(f"{self._bucket.shown(key)} was changed by somebody else", hint="look at it, then try again")
 
-    def _put_at_once(self, key: str, source: Source, sha256: str, about: Mapping[str, Any]) -> None:
+    def _put_at_once(self, key: str, source: Source, about: Mapping[str, Any]) -> None:
         bucket, patience = self._bucket, Patience()
         if source.size > MOST_AT_ONCE:
             raise InvalidInput(f"{source.path} is too large to be put under a condition", hint="5 GB are the most")
-        if sha256_file(source.path) != sha256:
+        if not source.trusted and sha256_file(source.path) != source.sha256:
             raise source.changed()
         body = Slice(source, 0, source.size, patience.stop)
         try:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dreamctl.domain.duration import spoken
+from dreamctl.domain.quantities import spoken
 from dreamctl.errors import CredentialsError, DreamctlError, InvalidInput, NotFound, ProviderError
 from dreamctl.http import passing, printable, retry_after
 from dreamctl.storage.base import Changed, Passing

@@ -59,22 +59,21 @@ def part_bytes(size: int) -> int:
 def send(
     ask: Ask,
     source: Source,
-    sha256: str,
     about: Mapping[str, Any],
     is_stored: Callable[[], bool],
     ticket: Ticket | None,
     progress: Progress | None,
 ) -> None:
-    """Upload `source`, whose digest must be `sha256`; `about`: headers and metadata of the object.
+    """Upload `source`, whose digest must be its `sha256`; `about`: headers and metadata of the object.
 
     `is_stored` looks whether the object is there: the answer that the upload has ended may have been lost. Raises
     Unreadable where the file is another; then, and on Ctrl-C and SIGTERM, nothing is left at the service. After other
     errors the ticket's state can go on.
     """
     for _ in range(2):
-        upload, size, there = _taken_up(ask, source, sha256, ticket) or _begun(ask, source, sha256, about, ticket)
+        upload, size, there = _taken_up(ask, source, ticket) or _begun(ask, source, about, ticket)
         try:
-            parts = _send_parts(ask, upload, list(_parts(source.size, size)), there, source, sha256, progress)
+            parts = _send_parts(ask, upload, list(_parts(source.size, size)), there, source, progress)
             _complete(ask, upload, parts)
         except NoSuchUpload:  # somebody cleaned up meanwhile, or it has ended already
             if is_stored():
@@ -110,10 +109,10 @@ def of_key(ask: Ask) -> list[str]:
 
 
 def _begun(
-    ask: Ask, source: Source, sha256: str, about: Mapping[str, Any], ticket: Ticket | None
+    ask: Ask, source: Source, about: Mapping[str, Any], ticket: Ticket | None
 ) -> tuple[str, int, dict[int, str]]:
     size = part_bytes(source.size)
-    state = {"bytes": source.size, "sha256": sha256, "part_bytes": size}
+    state = {"bytes": source.size, "sha256": source.sha256, "part_bytes": size}
     if ticket:
         ticket.keep(state)  # a kill between the next two lines leaves an upload that is found by its key
     upload = str(patiently(lambda: ask("create_multipart_upload", **about), Patience())["UploadId"])
@@ -122,10 +121,10 @@ def _begun(
     return upload, size, {}
 
 
-def _taken_up(ask: Ask, source: Source, sha256: str, ticket: Ticket | None) -> tuple[str, int, dict[int, str]] | None:
+def _taken_up(ask: Ask, source: Source, ticket: Ticket | None) -> tuple[str, int, dict[int, str]] | None:
     """The upload that the ticket remembers, its part size, and the ETags of the parts that are there."""
     state = (ticket.state if ticket else None) or {}
-    if (state.get("bytes"), state.get("sha256")) != (source.size, sha256):
+    if (state.get("bytes"), state.get("sha256")) != (source.size, source.sha256):
         return None
     upload = state.get("upload_id")
     if not upload:
@@ -162,7 +161,6 @@ def _send_parts(
     parts: list[_Part],
     there: Mapping[int, str],
     source: Source,
-    sha256: str,
     progress: Progress | None,
 ) -> dict[int, str]:
     """Send what is not there; the ETag of every part."""
@@ -170,14 +168,13 @@ def _send_parts(
     digest = hashlib.sha256()
     try:
         for part in parts:
-            whole = part.number in there
-            md5 = hashlib.md5(usedforsecurity=False)
-            for start in range(part.start, part.start + part.size, _MIB):
+            etag = hashlib.md5(usedforsecurity=False)
+            hashes = ([] if source.trusted else [digest]) + ([etag] if part.number in there else [])
+            for start in range(part.start, part.start + part.size, _MIB) if hashes else ():
                 piece = source.read(start, min(_MIB, part.start + part.size - start))
-                digest.update(piece)
-                if whole:
-                    md5.update(piece)
-            if whole and md5.hexdigest() == there[part.number]:
+                for each in hashes:
+                    each.update(piece)
+            if etag.hexdigest() == there.get(part.number):
                 crew.had(part, there[part.number])
             else:
                 crew.give(part)
@@ -185,7 +182,7 @@ def _send_parts(
     finally:
         crew.dismiss()
     source.check()
-    if digest.hexdigest() != sha256:
+    if not source.trusted and digest.hexdigest() != source.sha256:
         raise source.changed()
     return etags
 

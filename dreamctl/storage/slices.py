@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from dreamctl.errors import DreamctlError
-from dreamctl.files import explained
+from dreamctl.files import Stamp, explained, stamp_of
 
 
 class Stopped(Exception):
@@ -19,16 +19,20 @@ class Unreadable(DreamctlError):
 
 
 class Source:
-    """An open file to send; `close` it. Its slices are read by several threads at once."""
+    """An open file to send, whose SHA-256 is to be `sha256`; `close` it. Several threads read its slices at once.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    `trusted`: it is as it was when that was computed, which a `stamp` of then proves; else it must be computed again.
+    """
+
+    def __init__(self, path: Path, sha256: str, stamp: Stamp | None = None) -> None:
+        self.path, self.sha256 = path, sha256
         try:
             self.descriptor = os.open(path, os.O_RDONLY)
         except OSError as error:
             raise explained(error, path) from error
         self._status = os.fstat(self.descriptor)
         self.size = self._status.st_size
+        self.trusted = stamp is not None and stamp == stamp_of(self._status)
 
     def close(self) -> None:
         os.close(self.descriptor)

@@ -18,6 +18,7 @@ from dreamctl.domain.dataset import Pictures
 from dreamctl.domain.recipe import Recipe
 from dreamctl.errors import InvalidInput, NotFound
 from dreamctl.recipes import resolve
+from dreamctl.reporter import Unit
 from dreamctl.workflows.describe import Described, Wish, describe
 from dreamctl.workflows.placing import RECORD
 from dreamctl.workflows.validate import validate
@@ -367,7 +368,7 @@ class Dying(Recorder):
         super().__init__()
         self.after = after
 
-    def progress(self, label: str, done: int, total: int, detail: str = "") -> None:
+    def progress(self, label: str, done: int, total: int, detail: str = "", unit: Unit = "") -> None:
         if done == self.after:
             raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""Lengths of time as people write them: 90s, 30m, 12h, 3d."""
+"""Lengths of time and sizes as people write and read them: 90s, 30m, 12h, 3d; 3.4 MB."""
 
 from __future__ import annotations
 
@@ -25,3 +25,13 @@ def spoken(count: float) -> str:
             parts.append(f"{left // size} {name}")
             left %= size
     return " ".join(parts[:2]) or "0 s"
+
+
+def bytes_text(count: float) -> str:
+    """Bytes for people: 512 bytes, 3.4 MB, 1.2 GB (powers of a thousand, as disks and clouds count)."""
+    if count < 1000:
+        return f"{count:.0f} bytes"
+    unit = 0
+    while count >= 999.5 and unit < 4:
+        count, unit = count / 1000, unit + 1
+    return f"{count:.{0 if count >= 100 else 1}f} {('', 'kB', 'MB', 'GB', 'TB')[unit]}"
