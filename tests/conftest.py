@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.fixtures import ceph_servers  # noqa: F401 (fixtures of every test)
+from tests.servers.fixtures import ceph_servers, gcs_server, swift_server  # noqa: F401 (fixtures of every test)
 
 # Set before any library reads them: nothing in a test may reach a hub, and processes share the cores.
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1")

@@ -66,7 +66,7 @@ osd data = {folder}/osd
 rgw data = {folder}/rgw
 [osd.0]
 osd objectstore = memstore
-memstore device bytes = 3221225472
+memstore device bytes = 6442450944
 [client.rgw]
 rgw frontends = beast endpoint=127.0.0.1:{plain} ssl_endpoint=127.0.0.1:{tls} ssl_certificate={certificate} \
 ssl_private_key={key}

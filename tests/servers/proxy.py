@@ -37,11 +37,12 @@ class Proxy:
         self.delay = 0.0  # seconds before each piece that is forwarded
         self.stalled = False  # connections are accepted, and nothing is forwarded until it is False again
         self.refuse = 0  # so many of the next connections are reset at once
-        self.passed = self.cuts = self.connections = 0
+        self.cuts = self.connections = self._passed = 0
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.url = f"{parts.scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
-        self._threads[0].start()
+        self._serving: list[threading.Thread] = []
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     @property
     def cut_after(self) -> int | None:
@@ -53,10 +54,17 @@ class Proxy:
         with self._lock:
             self._cut_after, self._since_cut = count, 0
 
+    @property
+    def passed(self) -> int:
+        """Bytes of both directions. Under the lock, so that what a client has received is counted."""
+        with self._lock:
+            return self._passed
+
     def close(self) -> None:
         """Reset what is open, and listen no more."""
         self._closing.set()
-        for thread in self._threads:
+        self._accepting.join()
+        for thread in self._serving:
             thread.join()
 
     def _accept(self) -> None:
@@ -74,7 +82,7 @@ class Proxy:
                     continue
                 thread = threading.Thread(target=self._serve, args=(client,), daemon=True)
                 thread.start()
-                self._threads = [self._threads[0], *(old for old in self._threads[1:] if old.is_alive()), thread]
+                self._serving = [*(old for old in self._serving if old.is_alive()), thread]
 
     def _serve(self, client: socket.socket) -> None:
         try:
@@ -82,10 +90,10 @@ class Proxy:
         except OSError:
             _reset(client)
             return
-        for end in (client, server):
-            end.setblocking(False)
-            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
+            for end in (client, server):
+                end.setblocking(False)
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._forward(_Connection(client, server))
         except (Cut, OSError):  # one end is gone: the other one hears it
             _reset(client)
@@ -97,12 +105,13 @@ class Proxy:
     def _forward(self, connection: _Connection) -> None:
         """Until both ends have said that they are done. Raises Cut, and OSError where one of them resets."""
         while connection.open:
+            ready = connection.ready()
             if self._closing.is_set():
                 raise Cut
             if self.stalled:
                 self._closing.wait(TICK)
                 continue
-            for way in connection.ready():
+            for way in ready:
                 if not way.piece:
                     way.read()
                     if way.piece and self.delay:
@@ -119,7 +128,7 @@ class Proxy:
             if self.cut_each is not None:
                 rests.append(self.cut_each - connection.passed)
             sent = way.write(max(0, min(rests)))
-            self.passed += sent
+            self._passed += sent
             self._since_cut += sent
             connection.passed += sent
             all_together = self._cut_after is not None and self._since_cut >= self._cut_after
