@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 
 from dreamctl.errors import ProviderError
@@ -25,7 +26,7 @@ def opens(url: str, size: int, ca_bundle: str | None = None) -> bool:
 def _opens(url: str, size: int, ca_bundle: str | None) -> bool:
     import httpx
 
-    quiet_loggers("httpx", "httpcore")
+    quiet_loggers("httpx", "httpcore", level=logging.WARNING)
     host = httpx.URL(url).host
     trust = ssl.create_default_context(cafile=ca_bundle) if ca_bundle else True
     try:

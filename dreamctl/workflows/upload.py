@@ -145,6 +145,13 @@ def sign_again(
     )
 
 
+def check_destination(context: Context, to: str | None, expires: str | None, public: bool) -> None:
+    """Whether an upload could be made, for those who do long work before it. Raises as `upload`."""
+    storage = context.storage(to)
+    storage.check_link(lifetime(context, expires, public))
+    storage.head("datasets/none")
+
+
 def lifetime(context: Context, expires: str | None, public: bool) -> int | None:
     """Seconds that a URL is to live; None for a public one. Raises InvalidInput for what is no length of time."""
     if public:
