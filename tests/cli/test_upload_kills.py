@@ -153,7 +153,8 @@ def _rounds(slow: Slow, kind: signal.Signals, count: int, chance: random.Random)
         seen = slow.visible()
         assert seen is None or hashlib.sha256(seen).hexdigest() == slow.digest
         if kind == signal.SIGTERM:
-            assert started.returncode in (0, 143, -15) and "Traceback" not in err
+            assert started.returncode in (0, 143, -15), err
+            assert "Traceback" not in err
             assert not slow.left() and not list(_tickets(slow)), err
         state = "done" if seen else "begun" if slow.left() else "nothing"
         told[state] = told.get(state, 0) + 1
