@@ -130,6 +130,18 @@ def test_the_settings_of_a_profile(
     assert parse_qs(urlsplit(url).query)["X-Amz-Expires"] == ["7200"]
 
 
+def test_the_keys_of_a_project(ceph: str, user: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    keys = {name: os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+    for name in keys:
+        monkeypatch.delenv(name)
+    endpoint = "AWS_ENDPOINT_URL_S3=http://127.0.0.1:9"  # would receive what is signed: not taken from a project
+    (user / ".env").write_text("\n".join([*(f"{name}={value}" for name, value in keys.items()), endpoint]))
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    file, _ = random_file(user / "one.bin", 100)
+    assert main(["upload", str(file), "--to", ceph]) == 0
+    assert fetched(printed(capsys)) == file.read_bytes()
+
+
 def test_no_file_and_no_line_of_a_log_holds_the_signature(ceph: str, user: Path, tmp_path: Path) -> None:
     write_pictures(user / "original", 2)
     file, _ = random_file(tmp_path / "large.bin", 11 << 20)
