@@ -25,6 +25,7 @@ BUILT_IN = {
     },
     "storages": {
         "file": "dreamctl.storage.local:LocalStorage",
+        "gs": "dreamctl.storage.gcs:GcsStorage",
     },
     "trainers": {
         "sd-scripts": "dreamctl.trainers.sd_scripts:TRAINER",

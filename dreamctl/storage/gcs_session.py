@@ -1,0 +1,185 @@
+"""A resumable session of Google Cloud Storage: one file sent in chunks, and gone on with after every cut.
+
+https://cloud.google.com/storage/docs/performing-resumable-uploads
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dreamctl.errors import DreamctlError, ProviderError
+from dreamctl.files import explained
+from dreamctl.storage.base import Passing, Progress
+from dreamctl.storage.gcs_errors import refusal, told
+from dreamctl.storage.patience import Patience, patiently
+
+UNIT = 256 * 1024  # chunks are multiples of it, except the last one
+MOST = 8 * 1024 * 1024
+TIMEOUTS = (5.0, 60.0)  # to connect (and for each block that is sent), to be answered
+_CANCEL_TIMEOUTS = (3.0, 5.0)  # somebody who pressed Ctrl-C waits for it
+_GROW_AFTER = 4  # chunks without trouble
+_GONE = (404, 410, 499)
+_INCOMPLETE = 308
+_ACTION = "write into it"
+
+
+class Gone(Exception):
+    """The server does not know the session any more."""
+
+
+class Source:
+    """The file that is sent: read at any place, hashed once from its beginning to its end.
+
+    Methods raise DreamctlError where it cannot be read or has changed.
+    """
+
+    def __init__(self, path: Path, sha256: str) -> None:
+        self.path = path
+        self.sha256 = sha256
+        try:
+            self._file = open(path, "rb")  # noqa: SIM115 - closed by __exit__
+        except OSError as error:
+            raise explained(error, path) from error
+        self._status = os.fstat(self._file.fileno())
+        self.size = self._status.st_size
+        self._digest = hashlib.sha256()
+        self._crc = 0
+        self._hashed = 0  # bytes from the beginning that went into both
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._file.close()
+
+    def read(self, start: int, count: int) -> bytes:
+        """So many bytes from `start` on; what lies before them goes into the hashes too."""
+        while self._hashed < start:
+            self._hash(self._read(self._hashed, min(MOST, start - self._hashed)))
+        data = self._read(start, count)
+        if (fresh := start + count - self._hashed) > 0:
+            self._hash(data[-fresh:] if fresh < count else data)
+        return data
+
+    def crc32c(self) -> str:
+        """The checksum of the whole file as Google writes it, when the file is what the caller said it is."""
+        self.read(self.size, 0)
+        status = os.fstat(self._file.fileno())
+        same = (status.st_size, status.st_mtime_ns) == (self._status.st_size, self._status.st_mtime_ns)
+        if not same or self._digest.hexdigest() != self.sha256:
+            raise self._changed()
+        return base64.b64encode(self._crc.to_bytes(4, "big")).decode()
+
+    def _read(self, start: int, count: int) -> bytes:
+        try:
+            self._file.seek(start)
+            data = self._file.read(count)
+        except OSError as error:
+            raise explained(error, self.path) from error
+        if len(data) != count:
+            raise self._changed()
+        return data
+
+    def _hash(self, data: bytes) -> None:
+        import google_crc32c
+
+        self._digest.update(data)
+        self._crc = google_crc32c.extend(self._crc, data)
+        self._hashed += len(data)
+
+    def _changed(self) -> DreamctlError:
+        return DreamctlError(f"{self.path} changed while it was sent", hint="run the same command again")
+
+
+@dataclass(frozen=True)
+class Session:
+    """One session, known by its URI, which is as good as a password and needs no other one."""
+
+    http: Any  # requests.Session
+    uri: str
+    size: int
+    bucket: str
+
+    def ask(self) -> int | dict[str, Any]:
+        """How many bytes the server has kept, or the object where it has all. Raises Gone and Passing."""
+        return self._put(b"", f"bytes */{self.size}", {}, (400, 401, 403, 412, *_GONE))
+
+    def send(self, start: int, data: bytes, crc32c: str = "") -> int | dict[str, Any]:
+        """As `ask`, after sending `data`; the last piece goes with the checksum of the whole file.
+
+        Raises Changed where the condition of the session does not hold.
+        """
+        span = f"{start}-{start + len(data) - 1}" if data else "*"
+        headers = {"X-Goog-Hash": f"crc32c={crc32c}"} if crc32c else {}
+        return self._put(data, f"bytes {span}/{self.size}", headers, _GONE)
+
+    def cancel(self) -> bool:
+        """End the session; False where the server did not know it, or cannot end one (the emulator)."""
+        with told(self.bucket, _ACTION):
+            answer = self.http.delete(self.uri, timeout=_CANCEL_TIMEOUTS)
+        if answer.status_code in (404, 410, 501):
+            return False
+        if answer.status_code == 499 or answer.ok:
+            return True
+        raise refusal(answer, self.bucket, _ACTION)
+
+    def _put(self, data: bytes, span: str, headers: dict[str, str], gone: tuple[int, ...]) -> int | dict[str, Any]:
+        # As a file: of a file each block has the timeout for itself, and bytes would have to pass within it as a whole.
+        body: Any = io.BytesIO(data) if data else b""
+        headers = {"Content-Range": span, **headers}
+        with told(self.bucket, _ACTION):
+            answer = self.http.put(self.uri, data=body, headers=headers, timeout=TIMEOUTS, allow_redirects=False)
+            if answer.status_code == _INCOMPLETE:
+                last = answer.headers.get("Range", "").rpartition("-")[2]
+                # The emulator says 0-0 where it has nothing; sending a byte again does no harm.
+                return int(last) + 1 if last.isdigit() and last != "0" else 0
+            if answer.status_code in (200, 201):
+                return dict(answer.json())
+        if answer.status_code in gone:
+            raise Gone
+        raise refusal(answer, self.bucket, _ACTION)
+
+
+def send_file(
+    session: Session, source: Source, resumed: bool, patience: Patience, progress: Progress | None
+) -> dict[str, Any]:
+    """Send what the session lacks of the file; returns the object as Google describes it.
+
+    The last piece goes only when the whole file was what it should be. Raises Gone, Changed, ProviderError, and
+    DreamctlError for the file.
+    """
+    chunk, smooth, attempt, most = MOST, 0, 0, 0
+    answer = patiently(session.ask, patience) if resumed else 0
+    while isinstance(answer, int):
+        if answer > most:
+            most, attempt = answer, 0
+            patience.progressed()
+        if progress:
+            progress(answer, source.size)
+        at = answer
+        data = source.read(at, min(chunk, source.size - at))
+        whole = at + len(data) == source.size
+        crc32c = source.crc32c() if whole else ""
+        try:
+            answer = session.send(at, data, crc32c)
+            if answer == at:
+                raise Passing(f"gs://{session.bucket}: Google Cloud Storage keeps nothing of what it is sent")
+            smooth += 1
+            if smooth % _GROW_AFTER == 0:
+                chunk = min(chunk * 2, MOST)
+        except ProviderError as trouble:
+            # A cut connection may have brought more or less than this side knows, and so may a refusal.
+            patience.wait(attempt, trouble if isinstance(trouble, Passing) else Passing(trouble.message))
+            attempt, smooth, chunk = attempt + 1, 0, max(chunk // 2, UNIT)
+            answer = patiently(session.ask, patience)
+            if answer == at and not isinstance(trouble, Passing):
+                raise
+    if progress:
+        progress(source.size, source.size)
+    return answer
