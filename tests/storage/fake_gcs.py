@@ -78,7 +78,7 @@ class Answer(Exception):
 
 
 class FakeGcs:
-    """One bucket, `bucket`; `private` objects open for nobody without a signature, `uniform` forbids ACLs."""
+    """One bucket, `bucket`. Conditions hold when an upload ends; `uniform` forbids ACLs."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -138,7 +138,6 @@ class FakeGcs:
 
     def _begin(self, query: dict[str, str], described: dict[str, Any]) -> Answer:
         name = query.get("name") or described["name"]
-        self._check(name, query.get("ifGenerationMatch"))
         number = f"session{next(self._numbers)}"
         self.uploads[number] = Upload(name, described, query.get("ifGenerationMatch"))
         return Answer(200, headers={"Location": f"{self.url}{UPLOAD}bucket/o?uploadType=resumable&upload_id={number}"})
@@ -236,7 +235,6 @@ def fake_gcs() -> Iterator[FakeGcs]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
         wbufsize = -1
 
         def serve(self) -> None:
@@ -244,8 +242,6 @@ def fake_gcs() -> Iterator[FakeGcs]:
                 self._serve()
             except OSError:  # the client may leave
                 self.close_connection = True
-
-        do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = serve
 
         def _serve(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"] or 0))
@@ -275,6 +271,8 @@ def fake_gcs() -> Iterator[FakeGcs]:
 
         def log_message(self, format: str, *args: Any) -> None: ...
 
+    for method in ("GET", "POST", "PUT", "DELETE", "PATCH"):
+        setattr(Handler, f"do_{method}", Handler.serve)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     fake.url = f"http://127.0.0.1:{server.server_address[1]}"
