@@ -34,7 +34,7 @@ from dreamctl.storage.patience import Patience
 from dreamctl.storage.receiving import receive
 
 _NONCE = "dreamctl-put"  # metadata: which `put` wrote the object
-_SESSIONS = 4  # that may get lost while one file is sent
+_SESSIONS = 4  # that may end too early while one file is sent
 _PIECE = 1 << 20
 _ABANDON_SECONDS = 15.0
 
@@ -97,7 +97,7 @@ class GcsStorage:
                         self._check(key, there, create_only, if_version)
                         raise
                     del state["session"]
-        raise ProviderError(f"Google Cloud Storage forgot the upload to {self._url(key)}", hint="try again later")
+        raise ProviderError(f"Google Cloud Storage ended each upload to {self._url(key)}", hint="try again later")
 
     def get(self, key: str, target: Path, progress: Progress | None = None) -> StoredObject:
         """Stream one generation of the object into `target`; without a recorded digest its CRC32C is compared."""

@@ -6,6 +6,7 @@ https://cloud.google.com/storage/docs/performing-resumable-uploads
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import io
 import os
@@ -106,9 +107,12 @@ class Session:
     size: int
     bucket: str
 
-    def ask(self) -> int | dict[str, Any]:
-        """How many bytes the server has kept, or the object where it has all. Raises Gone and Passing."""
-        return self._put(b"", f"bytes */{self.size}", {}, (400, 401, 403, 412, *_GONE))
+    def ask(self, crc32c: str = "") -> int | dict[str, Any]:
+        """How many bytes the server has kept, or the object where it has all. Raises Gone and Passing.
+
+        Once it may have all, the question is asked with the checksum: it could make the object of them.
+        """
+        return self._put(b"", f"bytes */{self.size}", crc32c, (400, 401, 403, 412, *_GONE))
 
     def send(self, start: int, data: bytes, crc32c: str = "") -> int | dict[str, Any]:
         """As `ask`, after sending `data`; the last piece goes with the checksum of the whole file.
@@ -116,8 +120,7 @@ class Session:
         Raises Changed where the condition of the session does not hold.
         """
         span = f"{start}-{start + len(data) - 1}" if data else "*"
-        headers = {"X-Goog-Hash": f"crc32c={crc32c}"} if crc32c else {}
-        return self._put(data, f"bytes {span}/{self.size}", headers, _GONE)
+        return self._put(data, f"bytes {span}/{self.size}", crc32c, _GONE)
 
     def cancel(self) -> bool:
         """End the session; False where the server did not know it, or cannot end one (the emulator)."""
@@ -129,10 +132,10 @@ class Session:
             return True
         raise refusal(answer, self.bucket, _ACTION)
 
-    def _put(self, data: bytes, span: str, headers: dict[str, str], gone: tuple[int, ...]) -> int | dict[str, Any]:
+    def _put(self, data: bytes, span: str, crc32c: str, gone: tuple[int, ...]) -> int | dict[str, Any]:
         # As a file: of a file each block has the timeout for itself, and bytes would have to pass within it as a whole.
         body: Any = io.BytesIO(data) if data else b""
-        headers = {"Content-Range": span, **headers}
+        headers = {"Content-Range": span, **({"X-Goog-Hash": f"crc32c={crc32c}"} if crc32c else {})}
         with told(self.bucket, _ACTION):
             answer = self.http.put(self.uri, data=body, headers=headers, timeout=TIMEOUTS, allow_redirects=False)
             if answer.status_code == _INCOMPLETE:
@@ -177,7 +180,7 @@ def send_file(
             # A cut connection may have brought more or less than this side knows, and so may a refusal.
             patience.wait(attempt, trouble if isinstance(trouble, Passing) else Passing(trouble.message))
             attempt, smooth, chunk = attempt + 1, 0, max(chunk // 2, UNIT)
-            answer = patiently(session.ask, patience)
+            answer = patiently(functools.partial(session.ask, crc32c), patience)
             if answer == at and not isinstance(trouble, Passing):
                 raise
     if progress:

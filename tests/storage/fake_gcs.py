@@ -258,8 +258,8 @@ def fake_gcs() -> Iterator[FakeGcs]:
                         answer = raised
                     if fault := fake.fault(self.command, self.path, after=True):
                         answer = Answer(fault.status, fault.body, fault.headers)
+            self.close_connection = answer.status == 0 or "Content-Length" in answer.headers  # which may lie
             if answer.status == 0:
-                self.close_connection = True
                 return
             self.send_response(answer.status)
             length = {} if answer.status in (204,) else {"Content-Length": str(len(answer.body))}
