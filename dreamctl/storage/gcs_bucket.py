@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
@@ -17,7 +16,6 @@ from dreamctl.storage.gcs_session import TIMEOUTS, Session
 from dreamctl.storage.links import opens
 from dreamctl.storage.patience import Line, Patience, patiently
 
-_HOST = "https://storage.googleapis.com"
 _PIECE = 1 << 20
 _PUBLIC_SECONDS = 20.0  # until what was made public opens
 _CALL = {"timeout": TIMEOUTS, "retry": None}  # `Line` tries again
@@ -33,7 +31,7 @@ class Bucket:
     def __init__(self, name: str, credentials_file: str | None) -> None:
         self.name = name
         self._credentials_file = credentials_file
-        self._line = Line(_host, self._contact)
+        self._line = Line(self._host, self._contact)
 
     def look(self, name: str) -> Found | None:
         """What lies under a name, or None."""
@@ -160,6 +158,11 @@ class Bucket:
 
         return self._line.call(once, patience)
 
+    def _host(self) -> str:
+        if "_reach" not in self.__dict__:  # it is the search for credentials that takes so long
+            return "the server that gives tokens"
+        return urlsplit(self.endpoint).hostname or self.endpoint
+
     def _contact(self) -> None:
         from google.api_core.exceptions import Forbidden
 
@@ -175,8 +178,3 @@ class Bucket:
 def absent(url: str) -> NotFound:
     """The object is not there."""
     return NotFound(f"{url} is not there", field="key")
-
-
-def _host() -> str:
-    endpoint = os.environ.get("STORAGE_EMULATOR_HOST") or _HOST
-    return urlsplit(endpoint).hostname or endpoint

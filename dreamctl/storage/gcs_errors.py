@@ -95,7 +95,8 @@ def _translated(error: Exception, bucket: str, action: str) -> DreamctlError | N
 
 def _no_token(error: Any) -> DreamctlError:
     """A GoogleAuthError."""
-    text = printable(str(error.args[0] if error.args else ""))[:_MOST] or type(error).__name__
+    said = str(error.args[0] if error.args else "")
+    text = printable(said)[:_MOST] if said and "<" not in said else type(error).__name__  # a page helps nobody
     if any(word in text for word in _SKEW):
         return CredentialsError(
             "Google refused the credentials since this computer's clock is wrong",

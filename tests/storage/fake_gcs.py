@@ -86,6 +86,7 @@ class FakeGcs:
         self.uploads: dict[str, Upload] = {}
         self.faults: list[Fault] = []
         self.seen: list[str] = []
+        self.tokens: dict[str, set[str | None]] = {}  # by method
         self.page = 1000
         self.uniform = False
         self.lock = threading.Lock()
@@ -247,6 +248,7 @@ def fake_gcs() -> Iterator[FakeGcs]:
             body = self.rfile.read(int(self.headers["Content-Length"] or 0))
             with fake.lock:
                 fake.seen.append(f"{self.command} {self.path}")
+                fake.tokens.setdefault(self.command, set()).add(self.headers["Authorization"])
                 if fault := fake.fault(self.command, self.path, after=False):
                     if fault.kept and (upload := fake.uploads.get(self.path.rpartition("upload_id=")[2])):
                         upload.data += body[: fault.kept]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
@@ -10,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from dreamctl.storage import gcs_session, patience
 from dreamctl.storage.base import Changed, Passing
 from dreamctl.storage.gcs import GcsStorage
 from dreamctl.storage.gcs_errors import refusal
+from tests.servers.proxy import proxy
 from tests.storage.fake_gcs import FakeGcs, Fault, Stored
 
 UNIT = 256 * 1024
@@ -452,41 +451,11 @@ def test_connections_that_are_cut_every_three_megabytes(
     monkeypatch.setattr(gcs_session, "MOST", 32 * UNIT)
     file = tmp_path / "big.zip"
     file.write_bytes(os.urandom(14_000_001))
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        cuts = cutting(listening, os.environ["STORAGE_EMULATOR_HOST"], 3_000_000)
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{listening.getsockname()[1]}")
+    with proxy(os.environ["STORAGE_EMULATOR_HOST"]) as line:
+        line.cut_each = 3_000_000
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", line.url)
         storage = GcsStorage(emulated_bucket)
         stored = put(storage, file)
         assert storage.get("x.zip", tmp_path / "back") == stored
     assert (tmp_path / "back").read_bytes() == file.read_bytes()
-    assert len(cuts) >= 5
-
-
-def cutting(listening: socket.socket, target: str, each: int) -> list[int]:
-    """Forward connections to the server at `target`, and end each after so many bytes. Returns the cuts."""
-    cuts: list[int] = []
-    host, port = target.removeprefix("http://").split(":")
-
-    def forward(source: socket.socket, sink: socket.socket, passed: list[int]) -> None:
-        with contextlib.suppress(OSError):
-            while piece := source.recv(65536):
-                passed[0] += len(piece)
-                if passed[0] > each:
-                    cuts.append(passed[0])
-                    break
-                sink.sendall(piece)
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = listening.accept()
-                server = socket.create_connection((host, int(port)))
-                passed = [0]
-                for one, other in ((client, server), (server, client)):
-                    threading.Thread(target=forward, args=(one, other, passed), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    return cuts
+    assert line.cuts >= 5

@@ -13,13 +13,8 @@ from dreamctl.files import sha256_file
 from dreamctl.storage.base import Changed, Storage, checked_key, content_key
 from dreamctl.storage.local import LocalStorage
 
-# Each is a fixture that gives a storage on an empty bucket.
+# Each is a fixture of conftest.py.
 STORAGES = ("local", "gcs", "gcs_emulated")
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Storage:
-    return LocalStorage((tmp_path / "a bücket").as_uri())
 
 
 @pytest.fixture(params=STORAGES)
