@@ -10,6 +10,7 @@ import functools
 import hashlib
 import io
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ from dreamctl.storage.gcs_errors import refusal, told
 from dreamctl.storage.patience import Patience, patiently
 
 UNIT = 256 * 1024  # chunks are multiples of it, except the last one
+FIRST = 1024 * 1024
 MOST = 8 * 1024 * 1024
 TIMEOUTS = (5.0, 60.0)  # to connect (and for each block that is sent), to be answered
 _CANCEL_TIMEOUTS = (3.0, 5.0)  # somebody who pressed Ctrl-C waits for it
-_GROW_AFTER = 4  # chunks without trouble
+_GROW_AFTER = 4  # quick chunks in a row
+_QUICK, _SLOW = 2.0, 10.0  # seconds for a chunk
 _GONE = (404, 410, 499)
 _INCOMPLETE = 308
 _ACTION = "write into it"
@@ -51,7 +54,7 @@ class Source:
         self.size = self._status.st_size
         self._digest = hashlib.sha256()
         self._crc = 0
-        self._hashed = 0  # bytes from the beginning that went into both
+        self.hashed = 0  # bytes from the beginning that went into both
 
     def __enter__(self) -> Source:
         return self
@@ -61,10 +64,10 @@ class Source:
 
     def read(self, start: int, count: int) -> bytes:
         """So many bytes from `start` on; what lies before them goes into the hashes too."""
-        while self._hashed < start:
-            self._hash(self._read(self._hashed, min(MOST, start - self._hashed)))
+        while self.hashed < start:
+            self._hash(self._read(self.hashed, min(MOST, start - self.hashed)))
         data = self._read(start, count)
-        if (fresh := start + count - self._hashed) > 0:
+        if (fresh := start + count - self.hashed) > 0:
             self._hash(data[-fresh:] if fresh < count else data)
         return data
 
@@ -92,7 +95,7 @@ class Source:
 
         self._digest.update(data)
         self._crc = google_crc32c.extend(self._crc, data)
-        self._hashed += len(data)
+        self.hashed += len(data)
 
     def _changed(self) -> DreamctlError:
         return DreamctlError(f"{self.path} changed while it was sent", hint="run the same command again")
@@ -149,6 +152,27 @@ class Session:
         raise refusal(answer, self.bucket, _ACTION)
 
 
+class _Pace:
+    """How much is sent at once: little over slow and bad lines, so that progress shows and little is sent twice."""
+
+    def __init__(self) -> None:
+        self.chunk = FIRST
+        self._quick = 0
+
+    def sent(self, seconds: float) -> None:
+        """A chunk went through."""
+        if seconds > _SLOW:
+            self.failed()
+        elif seconds < _QUICK:
+            self._quick += 1
+            if self._quick % _GROW_AFTER == 0:
+                self.chunk = min(self.chunk * 2, MOST)
+
+    def failed(self) -> None:
+        """A chunk did not, or took long."""
+        self.chunk, self._quick = max(self.chunk // 2, UNIT), 0
+
+
 def send_file(
     session: Session, source: Source, resumed: bool, patience: Patience, progress: Progress | None
 ) -> dict[str, Any]:
@@ -157,29 +181,28 @@ def send_file(
     The last piece goes only when the whole file was what it should be. Raises Gone, Changed, ProviderError, and
     DreamctlError for the file.
     """
-    chunk, smooth, attempt, most = MOST, 0, 0, 0
+    pace, attempt, most = _Pace(), 0, 0
     answer = patiently(session.ask, patience) if resumed else 0
     while isinstance(answer, int):
-        if answer > most:
-            most, attempt = answer, 0
-            patience.progressed()
+        at, hashed = answer, source.hashed
         if progress:
-            progress(answer, source.size)
-        at = answer
-        data = source.read(at, min(chunk, source.size - at))
-        whole = at + len(data) == source.size
-        crc32c = source.crc32c() if whole else ""
+            progress(at, source.size)
+        data = source.read(at, min(pace.chunk, source.size - at))
+        crc32c = source.crc32c() if at + len(data) == source.size else ""
+        if at > most or source.hashed > hashed:  # to hash what another process sent may take a while, too
+            most, attempt = max(at, most), 0
+            patience.progressed()
+        began = time.monotonic()
         try:
             answer = session.send(at, data, crc32c)
             if answer == at:
                 raise Passing(f"gs://{session.bucket}: Google Cloud Storage keeps nothing of what it is sent")
-            smooth += 1
-            if smooth % _GROW_AFTER == 0:
-                chunk = min(chunk * 2, MOST)
+            pace.sent(time.monotonic() - began)
         except ProviderError as trouble:
             # A cut connection may have brought more or less than this side knows, and so may a refusal.
             patience.wait(attempt, trouble if isinstance(trouble, Passing) else Passing(trouble.message))
-            attempt, smooth, chunk = attempt + 1, 0, max(chunk // 2, UNIT)
+            attempt += 1
+            pace.failed()
             answer = patiently(functools.partial(session.ask, crc32c), patience)
             if answer == at and not isinstance(trouble, Passing):
                 raise

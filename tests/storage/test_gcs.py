@@ -47,7 +47,9 @@ class Kept:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small chunks, short pauses."""
+    monkeypatch.setattr(gcs_session, "FIRST", 2 * UNIT)
     monkeypatch.setattr(gcs_session, "MOST", 2 * UNIT)
+    monkeypatch.setattr(gcs_session, "_QUICK", 60.0)  # the cores are shared
     monkeypatch.setattr(patience, "backoff", lambda attempt: 0.005)
 
 
@@ -420,7 +422,7 @@ import json, os, signal
 from pathlib import Path
 from dreamctl.storage import gcs, gcs_session
 
-gcs_session.MOST = {2 * UNIT}
+gcs_session.FIRST = {2 * UNIT}
 
 class Ticket:
     state = None
@@ -448,6 +450,7 @@ storage.put("x.zip", Path({str(file)!r}), {sha256_file(file)!r}, ticket=Ticket()
 def test_connections_that_are_cut_every_three_megabytes(
     emulated_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(gcs_session, "FIRST", 32 * UNIT)
     monkeypatch.setattr(gcs_session, "MOST", 32 * UNIT)
     file = tmp_path / "big.zip"
     file.write_bytes(os.urandom(14_000_001))
