@@ -113,7 +113,7 @@ class FakeGcs:
         if "upload_id" in query:
             return self._session(method, query["upload_id"], headers, body)
         if parts.path.startswith(UPLOAD):
-            return self._begin(query, json.loads(body))
+            return self._begin(query, {**json.loads(body), "contentType": headers["X-Upload-Content-Type"]})
         if not parts.path.startswith(API):
             return self._public(unquote(parts.path), query, headers)
         bucket, _, rest = parts.path.removeprefix(API).partition("/")
@@ -166,7 +166,7 @@ class FakeGcs:
             return problem(400, "Provided CRC32C does not match")
         self._check(upload.name, upload.match)
         upload.done = self.store(upload.name, upload.data, upload.described.get("metadata"))
-        upload.done.kind = headers["Content-Type"] or ""
+        upload.done.kind = upload.described["contentType"]
         return found(upload.done.described())
 
     def _check(self, name: str, match: str | None) -> None:
@@ -273,10 +273,14 @@ def fake_gcs() -> Iterator[FakeGcs]:
 
         def log_message(self, format: str, *args: Any) -> None: ...
 
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, request: Any, client_address: Any) -> None: ...
+
     for method in ("GET", "POST", "PUT", "DELETE", "PATCH"):
         setattr(Handler, f"do_{method}", Handler.serve)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", 0), Handler)
     fake.url = f"http://127.0.0.1:{server.server_address[1]}"
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     try:

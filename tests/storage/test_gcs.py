@@ -115,6 +115,24 @@ def test_chunks_shrink_under_cuts_and_grow_again(gcs: GcsStorage, fake: FakeGcs,
     assert arrived(fake).data == file.read_bytes()
 
 
+def test_chunks_grow_over_quick_lines_and_shrink_over_slow_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gcs_session, "MOST", 4 * UNIT)
+    monkeypatch.setattr(gcs_session, "_QUICK", 2.0)
+    pace, seen = gcs_session._Pace(), []
+    for seconds in (0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 5, 11, 11, 11):
+        pace.sent(seconds)
+        seen.append(pace.chunk // UNIT)
+    assert seen == [2, 2, 2, 4, 4, 4, 4, 4, 4, 2, 1, 1]
+
+
+def test_kinds_are_known_by_their_names(gcs: GcsStorage, fake: FakeGcs, tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"x")
+    for key in ("x.zip", "x.tar.gz", "x.safetensors"):
+        gcs.put(key, tmp_path / "x", sha256_file(tmp_path / "x"))
+    kinds = [fake.objects[f"some/prefix/{key}"].kind for key in ("x.zip", "x.tar.gz", "x.safetensors")]
+    assert kinds == ["application/zip", "application/octet-stream", "application/octet-stream"]
+
+
 def test_the_lost_answer_to_the_last_chunk(gcs: GcsStorage, fake: FakeGcs, file: Path) -> None:
     fake.faults = [Fault("PUT", SESSION, 0, times=0, after=True)]
 
@@ -391,8 +409,11 @@ def test_a_dead_endpoint_is_told_soon(monkeypatch: pytest.MonkeyPatch, impatient
     with socket.create_server(("127.0.0.1", 0)) as listening:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{listening.getsockname()[1]}")
         monkeypatch.setattr(patience, "FIRST_SECONDS", 0.3)
+        storage = GcsStorage("gs://bucket")
+        assert storage._bucket.endpoint, "the client is made before the clock runs"
         with pytest.raises(ProviderError, match=r"127\.0\.0\.1 did not answer within"):
-            GcsStorage("gs://bucket").head("x")
+            storage.head("x")
+    monkeypatch.setattr(patience, "FIRST_SECONDS", 14.0)
     with pytest.raises(ProviderError, match="Connection refused"):
         GcsStorage("gs://bucket").head("x")
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "127.0.0.1:1")
