@@ -11,11 +11,11 @@ from dreamctl.errors import DreamctlError, NotFound
 from dreamctl.storage.base import Access, Passing, checked_key
 from dreamctl.storage.patience import Line, Patience
 from dreamctl.storage.s3_client import Service
+from dreamctl.storage.s3_crew import Ask
 from dreamctl.storage.s3_errors import NoBucket, NoSuchUpload, Place, code_of, no_bucket, translated
-from dreamctl.storage.s3_parts import Ask
 
 _UNTOLD = frozenset(("400", "403", "404"))  # statuses of a HEAD, whose reason only a GET tells
-_WRITES = frozenset(("upload_part", "create_multipart_upload", "complete_multipart_upload"))
+_WRITES = frozenset(("put_object", "upload_part", "create_multipart_upload", "complete_multipart_upload"))
 _FOLLOWS = {
     "ContinuationToken": "NextContinuationToken",
     "KeyMarker": "NextKeyMarker",
@@ -29,7 +29,7 @@ class Bucket:
     def __init__(self, name: str, prefix: str, access: Access) -> None:
         self.name, self.prefix = name, prefix
         self._access = access
-        self._line = Line(lambda: self.service.host, self._contact)
+        self._line = Line(self._host, self._contact)
 
     @cached_property
     def service(self) -> Service:
@@ -123,6 +123,11 @@ class Bucket:
             return dict(method(Bucket=self.name, **parameters))
         except Exception as error:  # without its chain, which could show headers
             raise self._ours(error, action) from None
+
+    def _host(self) -> str:
+        """Without waiting for `service`, which may be what hangs: in a credential process, for example."""
+        opened: Service | None = vars(self).get("service")
+        return opened.host if opened else self._access.s3_endpoint or "S3"
 
     def _contact(self) -> None:
         """Ask whether the bucket is there. A refusal is an answer: why, the next request tells."""

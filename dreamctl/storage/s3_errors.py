@@ -15,6 +15,10 @@ from dreamctl.http import passing, printable, retry_after
 from dreamctl.storage.base import Changed, Denied, Passing
 
 
+class NoAnswer(Passing):
+    """The connection was not made, or ended before an answer."""
+
+
 class NoSuchUpload(ProviderError):
     """The multipart upload is ended, or was never begun."""
 
@@ -108,7 +112,7 @@ def translated(error: Exception, place: Place) -> DreamctlError:
     if isinstance(error, known.ParamValidationError):
         return InvalidInput(f"cannot {place.action}: {said}", field="storage", hint="check the bucket's name")
     if isinstance(error, (known.HTTPClientError, known.ConnectionError, *_broken())):
-        return Passing(f"cannot reach {place.host}: {_reason(error, said)}", hint=_LATER)
+        return NoAnswer(f"cannot reach {place.host}: {_reason(error, said)}", hint=_LATER)
     if isinstance(error, (known.BotoCoreError, ValueError)):
         return InvalidInput(f"cannot {place.action}: {said}", field="storage", hint="check endpoint, region and bucket")
     if isinstance(error, RuntimeError):  # botocore's own words for credentials that a refresh did not renew
