@@ -8,7 +8,12 @@ WORKERS ?= 2
 # As a variable and not as -c, so that what a package is built with is pinned too.
 PIP := PIP_CONSTRAINT=configs/constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test soak corpus check bench docs builtin-model clean help
+# The object stores that tests start, in an environment of their own.
+SERVERS := .servers
+CEPH_PROGRAMS := radosgw ceph-osd ceph-mon
+CEPH_INSTALL := apt-get install --yes --no-install-recommends $(CEPH_PROGRAMS)
+
+.PHONY: demo test servers soak corpus check bench docs builtin-model clean help
 .DEFAULT_GOAL := help
 
 help: ## Show the targets.
@@ -24,6 +29,21 @@ check: $(READY) ## Formatting, lint and types.
 	@$(BIN)/ruff format --check --quiet dreamctl tests
 	@$(BIN)/ruff check --quiet dreamctl tests
 	@$(BIN)/mypy --no-error-summary
+
+servers: $(SERVERS)/ready ## Install the object stores that the storage tests start.
+	@for program in $(CEPH_PROGRAMS); do command -v $$program >/dev/null || missing=1; done; \
+	if [ -z "$$missing" ]; then exit 0; \
+	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		export DEBIAN_FRONTEND=noninteractive; \
+		apt-get update --quiet=2 && $(CEPH_INSTALL) --quiet=2 >/dev/null; \
+	else \
+		echo "The tests of S3 also need $(CEPH_PROGRAMS); on Debian and Ubuntu: sudo $(CEPH_INSTALL)"; \
+	fi
+
+$(SERVERS)/ready: configs/servers.txt
+	@test -x $(SERVERS)/bin/python || $(PYTHON) -m venv $(SERVERS)
+	@$(SERVERS)/bin/python -m pip install --quiet --disable-pip-version-check -r configs/servers.txt
+	@touch $@
 
 soak: $(READY) ## The long repetitions, such as kill -9 at many random moments.
 	@$(BIN)/python -m pytest -q -m soak --timeout 3600 tests
@@ -45,8 +65,8 @@ builtin-model: $(READY) ## Train the built-in model from scratch (hours; resumab
 $(READY): pyproject.toml configs/constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) "$$(grep '^torch==' configs/constraints.txt)"
-	@$(PIP) -e ".[local,wd14,keyring,heic,cutout,dev]"
+	@$(PIP) -e ".[local,wd14,s3,gcs,keyring,heic,cutout,dev]"
 	@touch $(READY)
 
 clean: ## Remove everything that was made.
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(SERVERS) build dist .mypy_cache .ruff_cache .pytest_cache

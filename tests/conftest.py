@@ -10,8 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.fixtures import ceph_servers, gcs_server, swift_server  # noqa: F401 (fixtures of every test)
+
 # Set before any library reads them: nothing in a test may reach a hub, and processes share the cores.
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1")
+
+# What cloud libraries read beside the settings of dreamctl: credentials, addresses, proxies.
+CLOUDS = ("AWS_", "BOTO_", "GOOGLE_", "GCE_", "GCLOUD_", "CLOUDSDK_", "STORAGE_EMULATOR_HOST")
+PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"}
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +30,12 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "HF_ENDPOINT", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "RUNPOD_API_KEY", "REPLICATE_API_TOKEN", "OPENAI_API_KEY",
     ):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
+    for name in [key for key in os.environ if key.startswith(CLOUDS) or key.upper() in PROXIES]:
+        monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "BOTO_CONFIG", "CLOUDSDK_CONFIG"):
+        monkeypatch.setenv(name, str(tmp_path / "no-cloud" / name))  # instead of a file below the home folder
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
     project = tmp_path / "project"
     project.mkdir()
     monkeypatch.setenv("DREAMCTL_HOME", str(tmp_path / "home"))
