@@ -233,6 +233,11 @@ def clean_stem(stem: str) -> str:
     return text or "picture"
 
 
+def clean_suffix(suffix: str) -> str:
+    """A suffix as every file system takes it: a dot and a few small letters and digits."""
+    return "".join(char for char in suffix.lower() if char.isascii() and (char.isalnum() or char == "."))[:10]
+
+
 def printable(name: str) -> str:
     """A file name for people and JSON: no control characters, no bytes that are not text."""
     return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in _text(name, "backslashreplace"))
