@@ -92,6 +92,7 @@ class Context:
             raise InvalidInput(
                 f"storage {wanted!r} is not a URL", field="storage", hint="for example s3://bucket/folder"
             )
+        os.environ.update(credentials.cloud_environment(self.project))
         return cast("Storage", plugins.load("storages", scheme)(wanted, access or self.access()))
 
     def access(self) -> Access:

@@ -61,6 +61,12 @@ PROVIDERS: Mapping[str, Provider] = {
 }  # fmt: skip
 
 
+_CLOUD_KEYS = (
+    ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    ("GOOGLE_APPLICATION_CREDENTIALS",),
+)
+
+
 @dataclass(frozen=True)
 class Found:
     """A token, and where it was found."""
@@ -98,6 +104,22 @@ def hub_environment(endpoint: str | None, project: Path | None = None) -> dict[s
     """The variables by which huggingface_hub knows where the hub is (`endpoint`: the setting) and who asks."""
     found = {"HF_ENDPOINT": endpoint, "HF_TOKEN": token("huggingface", project)}
     return {name: value for name, value in found.items() if value}
+
+
+def cloud_environment(project: Path | None = None) -> dict[str, str]:
+    """The keys of object storage that the project's `.env` holds, for the clouds' own libraries, which read variables.
+
+    The environment beats it, a set of keys as a whole. Nothing else is taken from there: an endpoint would receive
+    what is signed. Secrets are hidden by `http.redact` from now on.
+    """
+    dotenv = read_dotenv((project or paths.project_dir()) / ".env")
+    found: dict[str, str] = {}
+    for group in _CLOUD_KEYS:
+        if not any(os.environ.get(name) for name in group):
+            found |= {name: value for name in group if (value := dotenv.get(name))}
+    for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        http.remember_secret(found.get(name) or os.environ.get(name, ""))
+    return found
 
 
 def required(provider: str, project: Path | None = None) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dreamctl
-from dreamctl.http import backoff, passing, printable, retry_after
+from dreamctl.http import backoff, passing, printable, quiet_loggers, retry_after
 from dreamctl.urls import BadURL, check, public_name
 from dreamctl.wire import Dialler, FetchFailed, Limits, Network
 
@@ -117,7 +117,7 @@ def _attempt(
 ) -> Fetched | None:
     import httpcore
 
-    logging.getLogger("httpcore").setLevel(logging.INFO)  # it would log whole headers, signed redirects among them
+    quiet_loggers("httpcore")
     dialler = Dialler(network, patience.limits, allow_private, patience.stop)
     dialler.deadline = time.monotonic() + patience.limits.total
     try:

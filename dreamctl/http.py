@@ -237,6 +237,12 @@ def redact(text: str) -> str:
     return text
 
 
+def quiet_loggers(*names: str, level: int = logging.INFO) -> None:
+    """Keep libraries that print headers and signed URLs below `level` from that."""
+    for name in names:
+        logging.getLogger(name).setLevel(max(level, logging.root.level))
+
+
 class RedactingFormatter(logging.Formatter):
     """A log line, its traceback included, without secrets."""
 

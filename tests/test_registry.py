@@ -189,7 +189,7 @@ def test_an_older_file_is_backed_up_before_it_is_migrated(registry: Registry, mo
     monkeypatch.setattr("dreamctl.registry.MIGRATIONS", later)
     migrated = Registry.open(registry.path)
     assert migrated.concept("sks") == SKS
-    (copy,) = registry.path.parent.glob("registry.schema-1.*.db")
+    (copy,) = registry.path.parent.glob(f"registry.schema-{len(MIGRATIONS)}.*.db")
     with sqlite3.connect(copy) as db:
         assert db.execute("SELECT identifier FROM concepts").fetchall() == [("sks",)]
 

@@ -15,7 +15,7 @@ import typer
 
 from dreamctl import __version__
 from dreamctl.cli.output import Output, reader_left
-from dreamctl.errors import DreamctlError, InvalidInput, Signalled, signalled_error
+from dreamctl.errors import DreamctlError, Interrupted, InvalidInput, Signalled, Terminated, signalled_error
 from dreamctl.http import redact
 
 # Each file registers its commands with `register(app)`; the order is that of `dreamctl --help`.
@@ -61,13 +61,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     flags = words[: words.index("--")] if "--" in words else words
     output = Output("json" if "--json" in flags else "text")
-    signal.signal(signal.SIGTERM, _terminated)
+    told: list[int] = []
+
+    def terminated(number: int, frame: FrameType | None) -> None:
+        told.append(number)
+        raise Signalled
+
+    signal.signal(signal.SIGTERM, terminated)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name may hold what the terminal cannot show
     try:
         result = build_app()(args=words, prog_name="dreamctl", standalone_mode=False)
         sys.stdout.flush()
+        if result == Interrupted.exit_code and told:  # Typer's own answer to a signal before the command began
+            return _told(output, Terminated("terminated"))
         return result if isinstance(result, int) else 0
     except BrokenPipeError:
         return reader_left()
@@ -116,7 +124,3 @@ def as_error(raised: BaseException) -> DreamctlError:
     return DreamctlError(
         f"a fault in dreamctl: {kind}: {raised}", hint="run it again with --debug and report what it prints"
     )
-
-
-def _terminated(number: int, frame: FrameType | None) -> None:
-    raise Signalled

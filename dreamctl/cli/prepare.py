@@ -11,11 +11,12 @@ import typer
 
 from dreamctl.cli.command import Session, command
 from dreamctl.cli.output import Table
+from dreamctl.cli.upload import data, tell
 from dreamctl.errors import InvalidInput
 
 if TYPE_CHECKING:
     from dreamctl.workflows.prepare import PrepareReport
-
+    from dreamctl.workflows.upload import UploadReport
 
 _ROWS = 100  # of the table; `dataset.json` has them all
 
@@ -48,6 +49,12 @@ def prepare(
     recursive: Annotated[bool, typer.Option("--recursive", help="Look into folders inside folders.")] = False,
     zip_: Annotated[bool, typer.Option("--zip", help="Write an archive beside the dataset folder.")] = False,
     sheet: Annotated[bool, typer.Option("--sheet/--no-sheet", help="Draw a contact sheet beside the folder.")] = True,
+    upload: Annotated[bool, typer.Option("--upload", help="Upload it, as `dreamctl upload` does.")] = False,
+    to: Annotated[str | None, typer.Option(metavar="URL", help="With --upload: the storage, s3://… or gs://…")] = None,
+    expires: Annotated[
+        str | None, typer.Option(metavar="TIME", help="With --upload: how long the URL works, such as 12h.")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="With --upload: a URL for everybody.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Any problem or warning: change nothing, exit 1.")] = False,
     allow_private: Annotated[
         bool, typer.Option("--allow-private", help="URLs may name this network's addresses and any port.")
@@ -62,6 +69,8 @@ def prepare(
     from dreamctl.cutout import MODEL, parse_model
     from dreamctl.fitting import Rules, parse_colour
     from dreamctl.workflows.prepare import prepare
+    from dreamctl.workflows.upload import check_destination
+    from dreamctl.workflows.upload import upload as send
 
     if cutout_model is not None and not remove_background:
         raise InvalidInput(
@@ -69,6 +78,10 @@ def prepare(
             field="--cutout-model",
             hint="add --remove-background",
         )
+    if not upload and (to or expires or public):
+        raise InvalidInput("--to, --expires and --public are for --upload", field="--upload", hint="add --upload")
+    if public and expires:
+        raise InvalidInput("--public and --expires exclude each other", field="--expires", hint="leave one out")
     rules_at = partial(
         Rules,
         background=parse_colour(background),
@@ -80,11 +93,18 @@ def prepare(
         quality=quality,
         cutout=parse_model(cutout_model or MODEL) if remove_background else None,
     )
-    report = prepare(session.context(), sources, size, rules_at, out, recursive, zip_, sheet, strict, allow_private)
-    session.output.emit(partial(_data, report), partial(_text, report), [str(report.dataset)])
+    context = session.context()
+    if upload:
+        check_destination(context, to, expires, public)
+    report = prepare(context, sources, size, rules_at, out, recursive, zip_, sheet, strict, allow_private)
+    sent = send(context, report.dataset, to, expires, public) if upload else None
+    if sent:
+        tell(session, sent)
+    ids = [sent.url] if sent else [str(report.dataset)]
+    session.output.emit(partial(_data, report, sent), partial(_text, report, sent), ids)
 
 
-def _data(report: PrepareReport) -> dict[str, Any]:
+def _data(report: PrepareReport, sent: UploadReport | None) -> dict[str, Any]:
     return {
         "dataset": str(report.dataset),
         "size": report.manifest.size,
@@ -99,10 +119,11 @@ def _data(report: PrepareReport) -> dict[str, Any]:
         "zip": str(report.zip) if report.zip else None,
         "contact_sheet": str(report.sheet) if report.sheet else None,
         "next": report.next,
+        "upload": data(sent) if sent else None,
     }
 
 
-def _text(report: PrepareReport) -> list[str | Table]:
+def _text(report: PrepareReport, sent: UploadReport | None) -> list[str | Table]:
     made = set(report.made)
     rows = [
         (picture.file, picture.source, "made" if picture.file in made else "kept")
@@ -134,4 +155,6 @@ def _text(report: PrepareReport) -> list[str | Table]:
         lines.append(f"URLs: {used} of {len(report.urls)} gave pictures")
     if report.zip:
         lines.append(f"archive: {report.zip}")
+    if sent:
+        lines.append(f"URL: {sent.url}")
     return [*lines, f"next: {report.next}"]

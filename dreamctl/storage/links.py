@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 
 from dreamctl.errors import ProviderError
-from dreamctl.http import passing, printable, retry_after
+from dreamctl.http import passing, printable, quiet_loggers, retry_after
 from dreamctl.storage.base import Passing
 from dreamctl.storage.patience import Patience, patiently
 
@@ -25,6 +26,7 @@ def opens(url: str, size: int, ca_bundle: str | None = None) -> bool:
 def _opens(url: str, size: int, ca_bundle: str | None) -> bool:
     import httpx
 
+    quiet_loggers("httpx", "httpcore", level=logging.WARNING)
     host = httpx.URL(url).host
     trust = ssl.create_default_context(cafile=ca_bundle) if ca_bundle else True
     try:

@@ -6,7 +6,6 @@ URLs are signed with version 2. There bodies are signed instead, so that the ser
 
 from __future__ import annotations
 
-import logging
 import os
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dreamctl import __version__
+from dreamctl.http import quiet_loggers
 from dreamctl.storage.base import Access
 
 CONNECT_SECONDS, READ_SECONDS = 5, 60
@@ -39,8 +39,7 @@ class Service:
         import boto3
         import botocore.session
 
-        for name in _LOGGERS:  # at `debug` they print signatures and headers
-            logging.getLogger(name).setLevel(logging.INFO)
+        quiet_loggers(*_LOGGERS)
         core = botocore.session.Session(profile=access.s3_profile)
         session = boto3.Session(botocore_session=core)
         client = _client(session, core, access, amazon=access.s3_endpoint is None)

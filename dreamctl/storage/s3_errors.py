@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -82,6 +83,7 @@ _PASSING = frozenset(
      "InternalError", "OperationAborted", "ConditionalRequestConflict", "IncompleteBody", "BadDigest",
      "XAmzContentSHA256Mismatch")
 )  # fmt: skip
+_ERRNO = re.compile(r"\[Errno -?\d+\] ([^'\")]+)")
 _CERTIFICATE = ("certificate", "hostname", "wrong version number", "wrong_version_number")
 
 
@@ -109,8 +111,8 @@ def translated(error: Exception, place: Place) -> DreamctlError:
         return CredentialsError(f"no keys for {place.host} could be had: {said}", hint=_RENEW)
     if isinstance(error, known.ParamValidationError):
         return InvalidInput(f"cannot {place.action}: {said}", field="storage", hint="check the bucket's name")
-    if isinstance(error, (known.HTTPClientError, known.ResponseStreamingError, known.IncompleteReadError)):
-        return Passing(f"cannot reach {place.host}: {_first(said)}", hint=_LATER)
+    if isinstance(error, (known.HTTPClientError, known.ConnectionError, *_broken())):
+        return Passing(f"cannot reach {place.host}: {_reason(error, said)}", hint=_LATER)
     if isinstance(error, (known.BotoCoreError, ValueError)):
         return InvalidInput(f"cannot {place.action}: {said}", field="storage", hint="check endpoint, region and bucket")
     if isinstance(error, RuntimeError):  # botocore's own words for credentials that a refresh did not renew
@@ -160,9 +162,21 @@ def _skew(date: str) -> str:
     return f"{spoken(abs(apart))} {'ahead' if apart > 0 else 'behind'}"
 
 
+def _reason(error: Exception, said: str) -> str:
+    """The system's own word for what is wrong, without the URL that botocore tells."""
+    found = _ERRNO.search(str(getattr(error, "kwargs", {}).get("error", "")))
+    return printable(found[1]).lower() if found else _first(said.partition(': "http')[0])
+
+
 def _first(text: str) -> str:
     """The first sentence, without its full stop."""
     return text.partition(". ")[0].rstrip(".")
+
+
+def _broken() -> tuple[type[Exception], ...]:
+    from botocore import exceptions as known
+
+    return known.ResponseStreamingError, known.IncompleteReadError
 
 
 def _credential_errors() -> tuple[type[Exception], ...]:

@@ -87,7 +87,7 @@ def init_project(folder: Path) -> Path:
     ]
     examples = {
         "base_model": "builtin", "captioner": "builtin", "caption_model": "qwen2.5vl", "device": "cuda",
-        "storage": "file:///srv/datasets",
+        "storage": "file:///srv/datasets", "s3_region": "eu-central-1", "public_url": "https://pictures.example.com",
     }  # fmt: skip
     for knob in knobs():
         if knob.belongs_to == "setting" and knob.key not in USER_ONLY:

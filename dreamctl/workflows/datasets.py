@@ -58,9 +58,12 @@ def locked_dataset(context: Context, folder: Path) -> AbstractContextManager[Non
     def on_wait(holder: str) -> None:
         context.reporter.note(f"waiting for {holder}")
 
-    return locked(
-        paths.locks_dir() / f"dataset-{path_key(folder)}.lock", f"another dreamctl command on {folder}", on_wait
-    )
+    return locked(dataset_lock(path_key(folder)), f"another dreamctl command on {folder}", on_wait)
+
+
+def dataset_lock(key: str) -> Path:
+    """The lock of the dataset whose `path_key` this is."""
+    return paths.locks_dir() / f"dataset-{key}.lock"
 
 
 def path_key(folder: Path) -> str:

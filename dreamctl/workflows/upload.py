@@ -1,60 +1,257 @@
-"""Put a dataset's archive where a trainer can fetch it."""
+"""Put a dataset's archive, or any file, where a trainer can fetch it: one URL; and sign such a URL again."""
 
 from __future__ import annotations
 
 import contextlib
-import shutil
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 
-from dreamctl import paths
 from dreamctl.archive import pack_dataset
 from dreamctl.context import Context
-from dreamctl.files import sha256_file
-from dreamctl.storage.base import content_key
-from dreamctl.workflows.datasets import chosen_dataset, locked_dataset, path_key
+from dreamctl.domain import quantities
+from dreamctl.domain.uploads import Upload
+from dreamctl.errors import (
+    CredentialsError,
+    DreamctlError,
+    InvalidInput,
+    NotFound,
+    ProviderError,
+    Signalled,
+    signalled_error,
+)
+from dreamctl.files import Stamp, explained, sha256_file, stamp_of
+from dreamctl.runfolder import now
+from dreamctl.sources import clean_stem
+from dreamctl.storage.base import Access, Storage, content_key
+from dreamctl.workflows.datasets import chosen_dataset, folder_at, locked_dataset
+from dreamctl.workflows.scratch import scratch
+from dreamctl.workflows.tickets import FileTicket, Journey
 
 
 @dataclass(frozen=True)
 class UploadReport:
-    """Where the archive lies. `already_there`: it lay there already, nothing was sent."""
+    """Where it lies, and the URL, a secret unless `public`. `already_there`: it lay there already, nothing was sent."""
 
-    dataset: Path
-    url: str
+    source: Path
+    storage: str
     key: str
     sha256: str
     bytes: int
     already_there: bool
+    url: str
+    public: bool
+    expires: datetime | None
+    note: str
 
 
-def upload(context: Context, dataset: Path | None = None, to: str | None = None) -> UploadReport:
-    """Pack the dataset (pictures and captions) and put it under a key made of its content.
+@dataclass(frozen=True)
+class Parcel:
+    """A file to send, and what it was made of: `content` are a dataset's digests, "" of a file sent as it is."""
 
-    The same dataset is not sent twice. Raises InvalidInput where no storage is named, NotFound for a kind of storage
-    that does not exist.
+    source: Path
+    file: Path
+    sha256: str
+    stamp: Stamp
+    content: str
+
+    @property
+    def key(self) -> str:
+        name = clean_stem(self.file.stem) + self.file.suffix
+        return content_key("datasets" if self.content else "files", self.sha256, name)
+
+
+def upload(
+    context: Context,
+    source: Path | None = None,
+    to: str | None = None,
+    expires: str | None = None,
+    public: bool = False,
+    unfinished: FileTicket | None = None,
+) -> UploadReport:
+    """Pack a dataset (pictures and captions), or take a file as it is, and put it under a key made of its content.
+
+    The same content is not sent twice, and an upload that was interrupted goes on; `unfinished` names one that must.
+    Raises InvalidInput where no storage is named, NotFound for a kind of storage, a bucket or a source that does not
+    exist, CredentialsError and ProviderError; and where the URL could not live as long as it is to, before anything is
+    sent.
     """
+    access = unfinished.journey.access if unfinished else context.access()
+    storage, place = context.storage(to, access), to or str(context.settings.storage)
+    seconds = lifetime(context, expires, public)
+    storage.check_link(seconds)
+    with _parcel(context, source) as parcel:
+        size = parcel.file.stat().st_size
+        journey = Journey(str(parcel.source), place, access, parcel.key, parcel.sha256, size)
+        if unfinished and unfinished.journey.name != journey.name:
+            raise InvalidInput(
+                f"{parcel.source} has changed since its upload was interrupted",
+                field="--resume",
+                hint="`dreamctl upload` sends it as it is now, `dreamctl upload --clean` removes what was sent",
+            )
+        ticket = FileTicket(journey)
+        with ticket.held():
+            ticket.refresh()
+            stored = storage.head(parcel.key)
+            there = stored is not None and (stored.sha256, stored.bytes) == (parcel.sha256, size)
+            if not there:
+                _send(context, storage, parcel, size, ticket)
+            elif ticket.state:
+                storage.abandon(parcel.key, ticket.state)  # somebody else was quicker
+            ticket.drop()
+        link = storage.link(parcel.key, seconds)
+        stamp = "" if parcel.content else _text(parcel.stamp)
+        context.registry.record_upload(
+            Upload(
+                str(parcel.source), str(context.project), place, json.dumps(asdict(access)), parcel.key, parcel.sha256,
+                size, parcel.content, stamp, public, now(),
+            )
+        )  # fmt: skip
+    return UploadReport(
+        parcel.source, place, parcel.key, parcel.sha256, size, there, link.url, public, link.expires, link.note
+    )
+
+
+def sign_again(
+    context: Context,
+    source: Path | None = None,
+    to: str | None = None,
+    expires: str | None = None,
+    public: bool = False,
+) -> UploadReport:
+    """A new URL of what was uploaded last from this source. Nothing is packed or sent.
+
+    Raises NotFound where nothing was, or where it lies there no more.
+    """
+    path = source_place(context, source)
+    last = context.registry.last_upload(path, to)
+    if last is None:
+        where = f" to {to}" if to else ""
+        raise NotFound(
+            f"{path} was never uploaded{where} from here", field="SOURCE", hint="`dreamctl upload` does that"
+        )
+    access = context.access() if to else Access(**json.loads(last.access))
+    storage = context.storage(last.storage, access)
+    public = public or (last.public and expires is None)
+    if (stored := storage.head(last.key)) is None or stored.sha256 not in ("", last.sha256):
+        raise NotFound(f"{last.storage}/{last.key} is not there any more", hint="`dreamctl upload` sends it again")
+    if _changed(last):
+        context.reporter.warn(f"{path} has changed since: the URL gives what was uploaded on {last.uploaded[:10]}")
+    link = storage.link(last.key, lifetime(context, expires, public))
+    return UploadReport(
+        path, last.storage, last.key, last.sha256, last.bytes, True, link.url, public, link.expires, link.note
+    )
+
+
+def check_destination(context: Context, to: str | None, expires: str | None, public: bool) -> None:
+    """Whether an upload could be made, for those who do long work before it. Raises as `upload`."""
     storage = context.storage(to)
-    folder = chosen_dataset(context, dataset)
-    with locked_dataset(context, folder.path), _scratch(folder.path) as scratch:
-        archive = pack_dataset(folder, scratch / f"{folder.path.name}.zip")
-        sha256, size = sha256_file(archive), archive.stat().st_size
-        key = content_key("datasets", sha256, archive.name)
-        stored = storage.head(key)
-        there = stored is not None and stored.sha256 == sha256
-        if not there:
-            context.reporter.note(f"uploading {archive.name}, {size} bytes")
-            storage.put(key, archive, sha256)
-    return UploadReport(folder.path, storage.link(key, None).url, key, sha256, size, there)
+    storage.check_link(lifetime(context, expires, public))
+    storage.head("datasets/none")
+
+
+def lifetime(context: Context, expires: str | None, public: bool) -> int | None:
+    """Seconds that a URL is to live; None for a public one. Raises InvalidInput for what is no length of time."""
+    if public:
+        return None
+    try:
+        return quantities.seconds(expires or context.settings.expires)
+    except ValueError as error:
+        raise InvalidInput(f"--expires {expires!r} {error}", field="--expires") from None
+
+
+# what is sent
 
 
 @contextlib.contextmanager
-def _scratch(dataset: Path) -> Iterator[Path]:
-    """An empty folder for the archive, always the same for a dataset, so that a killed upload leaves one at most."""
-    folder = paths.cache_dir() / "uploads" / path_key(dataset)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+def _parcel(context: Context, source: Path | None) -> Iterator[Parcel]:
+    """The file that is to be sent, while the block lasts; a dataset is held alone and packed."""
+    path = source.expanduser() if source else None
+    if path and path.is_file():
+        path = path.resolve()
+        stamp = _stamp(path)
+        digest = context.registry.known_digest(path, _text(stamp)) or _digest(path)
+        yield Parcel(path, path, digest, stamp, "")
+        return
+    folder = chosen_dataset(context, path)
+    with locked_dataset(context, folder.path), scratch(folder.path) as place:
+        content = " ".join(folder.digests())
+        archive = pack_dataset(folder, place / f"{folder.path.name}.zip")
+        stamp = _stamp(archive)
+        yield Parcel(folder.path, archive, sha256_file(archive), stamp, content)
+
+
+def source_place(context: Context, source: Path | None) -> Path:
+    """What the registry calls a source."""
+    if source and source.expanduser().is_file():
+        return source.expanduser().resolve()
+    return folder_at(source, "SOURCE") if source else (context.project / context.settings.dataset).absolute()
+
+
+def _stamp(path: Path) -> Stamp:
     try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        return stamp_of(path.stat())
+    except OSError as error:
+        raise explained(error, path) from error
+
+
+def _digest(path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        raise explained(error, path) from error
+
+
+def _text(stamp: Stamp) -> str:
+    return " ".join(map(str, stamp))
+
+
+def _changed(last: Upload) -> bool:
+    """Whether the source is another than when it was uploaded, or gone."""
+    path = Path(last.source)
+    try:
+        if last.content:
+            from dreamctl.datasetfolder import DatasetFolder
+
+            return " ".join(DatasetFolder(path).digests()) != last.content
+        return _text(stamp_of(path.stat())) != last.stamp
+    except (DreamctlError, OSError):
+        return True
+
+
+def _send(context: Context, storage: Storage, parcel: Parcel, size: int, ticket: FileTicket) -> None:
+    """Send, and leave either the object, or a ticket that goes on, or nothing."""
+    verb = "going on with" if ticket.state else "uploading"
+    context.reporter.note(f"{verb} {parcel.file.name}, {quantities.bytes_text(size)}")
+
+    def progress(done: int, total: int) -> None:
+        context.reporter.progress("upload", done, total, unit="bytes")
+
+    try:
+        storage.put(parcel.key, parcel.file, parcel.sha256, stamp=parcel.stamp, ticket=ticket, progress=progress)
+    except (ProviderError, CredentialsError) as error:
+        if ticket.state:
+            error.hint = f"{error.hint + '; ' if error.hint else ''}`dreamctl upload --resume` goes on where it ended"
+        raise
+    except KeyboardInterrupt as raised:
+        left = _abandoned(storage, ticket)
+        kind = "terminated" if isinstance(raised, Signalled) else "stopped"
+        said = "parts of it may be left in the storage" if left else "nothing of it is left in the storage"
+        hint = "`dreamctl upload --clean` removes them" if left else "run the same command again"
+        raise signalled_error(raised, f"{kind}: {said}", hint) from raised
+    except DreamctlError:
+        _abandoned(storage, ticket)
+        raise
+
+
+def _abandoned(storage: Storage, ticket: FileTicket) -> bool:
+    """Remove what was sent; whether something may be left all the same."""
+    try:
+        if ticket.state is not None:
+            storage.abandon(ticket.journey.key, ticket.state)
+        ticket.drop()
+    except (DreamctlError, KeyboardInterrupt):
+        return True
+    return False

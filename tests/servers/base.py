@@ -179,8 +179,8 @@ def _on_leash(command: tuple[str | Path, ...]) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """Without what steers this Python: some of the programs are Python themselves, and another one."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV_"))}
+    """Without what steers this Python or another cluster: some of the programs are Python themselves."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "CEPH_"))}
 
 
 def _answers(url: str) -> bool:

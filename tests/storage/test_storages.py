@@ -13,16 +13,44 @@ from dreamctl.errors import DreamctlError, InvalidInput, NotFound
 from dreamctl.files import sha256_file
 from dreamctl.storage.base import Changed, Storage, checked_key, content_key
 from dreamctl.storage.local import LocalStorage
+from tests.servers.base import S3Server
+from tests.storage.stores import Memory, random_file, s3_storage
 
-# Each gives a storage on an empty bucket. S3 and Google Cloud Storage will stand here too.
-STORAGES: dict[str, Callable[[Path], Storage]] = {
-    "local": lambda folder: LocalStorage((folder / "a bücket").as_uri()),
+# A storage on an empty bucket of each kind, and of S3 on each server.
+STORAGES: dict[str, Callable[[pytest.FixtureRequest], Storage]] = {
+    "local": lambda request: LocalStorage((request.getfixturevalue("tmp_path") / "a bücket").as_uri()),
+    "ceph": lambda request: _s3(request, request.getfixturevalue("ceph_servers").plain),
+    "ceph over TLS": lambda request: _s3(request, request.getfixturevalue("ceph_servers").tls),
+    "swift": lambda request: _s3(request, request.getfixturevalue("swift_server")),
+}
+# What a server does not do, whoever asks.
+LACKS = {
+    "swift": {
+        "replace": "Swift answers 501 to If-Match",
+        "race": "Swift's containers are consistent in the end only: two creators may win",
+    },
 }
 
 
+def _s3(request: pytest.FixtureRequest, server: S3Server) -> Storage:
+    return s3_storage(server, request.getfixturevalue("monkeypatch"))
+
+
 @pytest.fixture(params=list(STORAGES))
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    return STORAGES[request.param](tmp_path)
+def storage(request: pytest.FixtureRequest) -> Storage:
+    return STORAGES[request.param](request)
+
+
+@pytest.fixture
+def lacks(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Skips the rest of a test where the server cannot do it."""
+    kind = request.node.callspec.params["storage"]
+
+    def skip(what: str) -> None:
+        if reason := LACKS.get(kind, {}).get(what):
+            pytest.skip(reason)
+
+    return skip
 
 
 def file_of(folder: Path, text: str) -> tuple[Path, str]:
@@ -48,20 +76,55 @@ def test_what_does_not_match_its_digest_is_not_stored(storage: Storage, tmp_path
     assert storage.head("one.bin") is None
 
 
-def test_create_only_and_replace_if_unchanged(storage: Storage, tmp_path: Path) -> None:
+def test_a_large_file_comes_back_and_both_ways_tell_how_far_they_are(storage: Storage, tmp_path: Path) -> None:
+    file, digest = random_file(tmp_path / "large.bin", 12 << 20)
+    sent, received = [], []
+    stored = storage.put("large.bin", file, digest, progress=lambda *told: sent.append(told))
+    assert (stored.bytes, stored.sha256) == (12 << 20, digest)
+    assert storage.get("large.bin", tmp_path / "back", lambda *told: received.append(told)).sha256 == digest
+    assert sha256_file(tmp_path / "back") == digest
+    for told in (sent, received):
+        assert told[-1] == (12 << 20, 12 << 20) and told == sorted(told)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["back", "large.bin"]
+
+
+def test_an_empty_file(storage: Storage, tmp_path: Path) -> None:
+    file, digest = file_of(tmp_path, "")
+    storage.put("empty", file, digest)
+    assert storage.get("empty", tmp_path / "back").bytes == 0
+    assert (tmp_path / "back").read_bytes() == b""
+
+
+def test_a_large_file_that_does_not_match_its_digest_is_not_stored(storage: Storage, tmp_path: Path) -> None:
+    file, _ = random_file(tmp_path / "large.bin", 12 << 20)
+    with pytest.raises(DreamctlError, match="changed while it was stored"):
+        storage.put("large.bin", file, "0" * 64)
+    assert storage.head("large.bin") is None and not list(storage.unfinished())
+
+
+def test_create_only(storage: Storage, tmp_path: Path) -> None:
     (one, one_digest), (two, two_digest) = file_of(tmp_path, "one"), file_of(tmp_path, "two")
     first = storage.put("key", one, one_digest, create_only=True)
     with pytest.raises(Changed):
         storage.put("key", two, two_digest, create_only=True)
+    assert storage.head("key") == first
+
+
+def test_replace_if_unchanged(storage: Storage, tmp_path: Path, lacks: Callable[[str], None]) -> None:
+    (one, one_digest), (two, two_digest) = file_of(tmp_path, "one"), file_of(tmp_path, "two")
+    first = storage.put("key", one, one_digest)
+    with pytest.raises(Changed):
+        storage.put("other", one, one_digest, if_version=first.version)
+    lacks("replace")
     second = storage.put("key", two, two_digest, if_version=first.version)
     with pytest.raises(Changed):
         storage.put("key", one, one_digest, if_version=first.version)
-    with pytest.raises(Changed):
-        storage.put("other", one, one_digest, if_version=first.version)
     assert storage.head("key") == second and storage.head("other") is None
 
 
-def test_of_many_creators_one_wins(storage: Storage, tmp_path: Path) -> None:
+def test_of_many_creators_one_wins(storage: Storage, tmp_path: Path, lacks: Callable[[str], None]) -> None:
+    lacks("race")
+    storage.head("key")  # the connection is there before the race begins
     won = []
 
     def create(text: str) -> None:
@@ -80,6 +143,28 @@ def test_of_many_creators_one_wins(storage: Storage, tmp_path: Path) -> None:
     assert len(won) == 1
     storage.get("key", tmp_path / "back")
     assert (tmp_path / "back").read_text() == won[0]
+
+
+def test_what_is_there_is_listed(storage: Storage, tmp_path: Path) -> None:
+    file, digest = file_of(tmp_path, "one")
+    for key in ("photos/b.jpg", "photos/a b.jpg", "photos/10_luna/ü.jpg", "photographs.zip", "other/c.jpg"):
+        storage.put(key, file, digest)
+    assert sorted(item.key for item in storage.list("photos/")) == [
+        "photos/10_luna/ü.jpg", "photos/a b.jpg", "photos/b.jpg",
+    ]  # fmt: skip
+    assert sorted(item.key for item in storage.list("photos/", recursive=False)) == ["photos/a b.jpg", "photos/b.jpg"]
+    assert sorted(item.key for item in storage.list("photo", recursive=False)) == ["photographs.zip"]
+    assert [(item.bytes, bool(item.version)) for item in storage.list("other/")] == [(3, True)]
+    assert len(list(storage.list())) == 5 and not list(storage.list("nothing/"))
+
+
+def test_an_upload_that_nobody_began_cannot_be_abandoned(storage: Storage, tmp_path: Path) -> None:
+    assert not storage.abandon("key", {})
+    ticket = Memory()
+    file, digest = random_file(tmp_path / "large.bin", 6 << 20)
+    storage.put("key", file, digest, ticket=ticket)
+    assert not storage.abandon("key", ticket.state or {})
+    assert storage.head("key") is not None
 
 
 def test_delete(storage: Storage, tmp_path: Path) -> None:
