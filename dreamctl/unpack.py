@@ -116,7 +116,7 @@ def _unpack(opened: zipfile.ZipFile, folder: Path, limits: ArchiveLimits, most: 
     for entry, path in _chosen(opened, bad):
         # A picture and its caption lie together; twins that differ by case or by Unicode form do not.
         place = places.setdefault((path.parent, path.stem), folder / str(len(places)))
-        target = place / f"{clean_stem(path.stem)}{clean_suffix(path.suffix)}"
+        target = place / f"{clean_stem(path.stem)}{clean_suffix(path.suffix.lower())}"
         try:
             left -= _write(opened, entry, target, _most_of(entry, path, limits), left)
         except _Unfit as error:

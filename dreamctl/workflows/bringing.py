@@ -13,7 +13,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from dreamctl.domain.quantities import bytes_text
@@ -163,13 +163,13 @@ class _Crew:
 
 def _read(journal: Path) -> dict[str, _Kept]:
     """What the journal says of each file last; a line that a kill cut off says nothing."""
-    known = {}
+    known: dict[str, _Kept] = {}
     for line in journal.read_bytes().splitlines() if journal.is_file() else ():
-        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):  # whatever a disk made of it
-            data = json.loads(line)
-            known[str(data.pop("file"))] = _Kept(**data)
+        with contextlib.suppress(ValueError, TypeError):
+            file, version, size, sha256 = json.loads(line)
+            known[file] = _Kept(version, size, sha256)
     return known
 
 
 def _line(file: str, kept: _Kept) -> bytes:
-    return json.dumps({"file": file, **asdict(kept)}, ensure_ascii=False).encode() + b"\n"
+    return json.dumps([file, kept.version, kept.bytes, kept.sha256]).encode() + b"\n"

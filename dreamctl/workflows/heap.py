@@ -104,7 +104,7 @@ class Heap:
 
     def _take_object(self, path: Path, name: str, url: str) -> None:
         """Add the object that a URL itself names, as if it were a file of the line."""
-        if path.suffix in urls.LIST_SUFFIXES:
+        if path.suffix.lower() in urls.LIST_SUFFIXES:
             wanted, bad = urls.read_list(path, urls.public_name(url))
             skipped, outcomes = of_lines(bad)
             self.wanted += wanted

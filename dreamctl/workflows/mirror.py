@@ -27,7 +27,7 @@ from dreamctl.urls import public_name
 from dreamctl.workflows.bringing import bring
 
 _CAPTION_BYTES = ArchiveLimits.caption_bytes
-_NO_NAME = ("was not fetched: nothing can have this name here", "rename it in the storage")
+_NO_KEY = ("has a key that is not fetched", "rename it there: readable names between single slashes")
 _NO_PICTURE = ("was not fetched: its name is no picture's", "if it is one, give it a suffix such as .jpg; else move it")
 _ARCHIVE = ("is a zip archive", "name it on the command line, and the pictures in it are taken")
 _TOO_LARGE = ("is larger than 1 GiB", "save it as a JPEG")
@@ -134,7 +134,7 @@ def _listing(storage: Storage, address: Address, recursive: bool) -> _Listing:
     if not address.folder and (stored := storage.head(address.name)):
         return _of_object(storage, address, stored)
     prefix = f"{checked_key(address.name)}/" if address.name else ""
-    objects = [stored for stored in storage.list(prefix, recursive) if not stored.key.endswith("/")]
+    objects = list(storage.list(prefix, recursive))
     if not objects and (recursive or next(iter(storage.list(prefix)), None) is None):
         raise NotFound(f"nothing is at {public_name(address.url)}", field="SOURCE", hint="check the URL")
     return _of_objects(objects, prefix, address.shown)
@@ -186,7 +186,7 @@ def _unfit(stored: StoredObject, path: PurePosixPath) -> tuple[str, str] | None:
     try:
         checked_key(stored.key)
     except InvalidInput:
-        return _NO_NAME
+        return _NO_KEY
     if suffix == ".zip":
         return _ARCHIVE
     if suffix and suffix not in SUFFIXES and suffix not in CAPTION_SUFFIXES:
