@@ -173,7 +173,11 @@ def _mirrors(context: Context, named: Named, held: contextlib.ExitStack) -> list
     from dreamctl.workflows.mirror import Address, mirrored
 
     addresses = {address.url: address for address in map(Address.of, named.stored)}
-    return [held.enter_context(mirrored(context, addresses[url], named.recursive)) for url in sorted(addresses)]
+    storages = {bucket: context.storage(bucket) for bucket in {address.bucket for address in addresses.values()}}
+    return [
+        held.enter_context(mirrored(context, storages[address.bucket], address, named.recursive))
+        for _, address in sorted(addresses.items())
+    ]
 
 
 def _gather(context: Context, named: Named, scratch: Path, allow_private: bool, mirrors: Sequence[Mirror]) -> Gathered:

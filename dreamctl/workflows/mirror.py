@@ -36,30 +36,30 @@ _LONG_CAPTION = ("is too large for a caption", "make it shorter")
 
 @dataclass(frozen=True)
 class Address:
-    """What a line names in a storage: an object called `name`, or what lies under that name; all of it where "".
+    """What a line names in a bucket: the object under `key`, or what lies below it; all of the bucket where "".
 
     `folder`: no object is meant.
     """
 
-    url: str
-    storage: str
-    name: str
+    bucket: str
+    key: str
     folder: bool
 
     @classmethod
     def of(cls, word: str) -> Address:
         scheme, _, rest = word.partition("://")
-        path = rest.rstrip("/")
-        parent, slash, name = path.rpartition("/")
-        if not slash:
-            parent, name = path, ""
-        scheme = scheme.lower()
-        return cls(f"{scheme}://{path}", f"{scheme}://{parent}", name, not name or path != rest)
+        bucket, _, path = rest.partition("/")
+        key = path.rstrip("/")
+        return cls(f"{scheme.lower()}://{bucket}", key, not key or key != path)
+
+    @property
+    def url(self) -> str:
+        return f"{self.bucket}/{self.key}".rstrip("/")
 
     @property
     def shown(self) -> str:
         """What people call it: the last part of what they wrote."""
-        return printable(self.name or self.storage.rpartition("/")[2])
+        return printable(self.url.rpartition("/")[2])
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ class _Listing:
 
 
 @contextlib.contextmanager
-def mirrored(context: Context, address: Address, recursive: bool = False) -> Iterator[Mirror]:
-    """What lies at the address now, as files that nobody changes while the block lasts.
+def mirrored(context: Context, storage: Storage, address: Address, recursive: bool = False) -> Iterator[Mirror]:
+    """What lies at the address of the storage now, as files that nobody changes while the block lasts.
 
     Raises NotFound where nothing lies there, DiskFull before anything is fetched where there is no room, and what the
     storage raises: then nothing is known of what lies there.
@@ -116,7 +116,6 @@ def mirrored(context: Context, address: Address, recursive: bool = False) -> Ite
         try:
             holder = f"another dreamctl command on {public_name(address.url)}"
             held.enter_context(locked(folder / LOCK, holder, on_wait))
-            storage = context.storage(address.storage)
             listing = _listing(storage, address, recursive)
             bring(storage, folder, listing.wanted, progress)
             prune(cache)
@@ -131,9 +130,9 @@ def mirrored(context: Context, address: Address, recursive: bool = False) -> Ite
 
 
 def _listing(storage: Storage, address: Address, recursive: bool) -> _Listing:
-    if not address.folder and (stored := storage.head(address.name)):
+    if not address.folder and (stored := storage.head(address.key)):
         return _of_object(storage, address, stored)
-    prefix = f"{checked_key(address.name)}/" if address.name else ""
+    prefix = f"{checked_key(address.key)}/" if address.key else ""
     objects = list(storage.list(prefix, recursive))
     if not objects and (recursive or next(iter(storage.list(prefix)), None) is None):
         raise NotFound(f"nothing is at {public_name(address.url)}", field="SOURCE", hint="check the URL")
@@ -143,7 +142,7 @@ def _listing(storage: Storage, address: Address, recursive: bool) -> _Listing:
 def _of_object(storage: Storage, address: Address, stored: StoredObject) -> _Listing:
     """One object, whatever it is called; beside a picture its captions."""
     listing = _Listing(folder=False)
-    path = PurePosixPath(address.name)
+    path = PurePosixPath(address.key)
     if path.suffix.lower() in SUFFIXES and stored.bytes > MAX_BYTES:
         listing.skip(address.shown, _TOO_LARGE)
         return listing

@@ -27,7 +27,6 @@ from dreamctl.images import MAX_BYTES
 from dreamctl.storage.base import StoredObject
 from dreamctl.workflows import bringing
 from tests.pictures import noise, packed, quarters
-from tests.servers.base import S3Server
 from tests.servers.ceph import Ceph
 from tests.shelf import ENTRY, FOLDER, LOG, SLOW, Shelf, file_of, write
 from tests.storage.stores import new_bucket, use_keys
@@ -76,16 +75,16 @@ class OnShelf:
 
 @dataclass
 class OnS3:
-    server: S3Server
+    client: Any
     name: str
     url: str
 
     def put(self, key: str, content: int | str | bytes) -> None:
         body = content if isinstance(content, bytes) else data(content)
-        self.server.client().put_object(Bucket=self.name, Key=key, Body=body)
+        self.client.put_object(Bucket=self.name, Key=key, Body=body)
 
     def delete(self, key: str) -> None:
-        self.server.client().delete_object(Bucket=self.name, Key=key)
+        self.client.delete_object(Bucket=self.name, Key=key)
 
 
 @pytest.fixture
@@ -111,7 +110,7 @@ def s3(ceph_servers: Ceph, monkeypatch: pytest.MonkeyPatch) -> OnS3:
     use_keys(ceph_servers.plain, monkeypatch)
     monkeypatch.setenv("DREAMCTL_S3_ENDPOINT", ceph_servers.plain.endpoint)
     name = new_bucket(ceph_servers.plain)
-    return OnS3(ceph_servers.plain, name, f"s3://{name}")
+    return OnS3(ceph_servers.plain.client(), name, f"s3://{name}")
 
 
 @pytest.fixture(params=["shelf", "s3"])
@@ -352,7 +351,7 @@ def test_where_no_picture_is(shelf: OnShelf, capsys: Capture) -> None:
         ("shelf://", 2, "names no bucket"),
         ("shelf://me:GEHEIM@bucket/photos", 2, "names no bucket"),
         ("shelf://bucket/photos?sig=GEHEIM", 3, "nothing is at shelf://bucket/photos?***"),
-        ("shelf://bucket/photos/..", 2, "'..' cannot be a key"),
+        ("shelf://bucket/photos/..", 2, "'photos/..' cannot be a key"),
         ("shelves://bucket/photos", 1, "is not an http or https URL"),
         ("file://photos", 2, "does not name a folder"),
         ("file:///gone/photos", 3, "/gone/photos does not exist"),
