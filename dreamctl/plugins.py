@@ -7,6 +7,7 @@ on) for names not in it.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -26,6 +27,7 @@ BUILT_IN = {
     "storages": {
         "s3": "dreamctl.storage.s3:S3Storage",
         "file": "dreamctl.storage.local:LocalStorage",
+        "gs": "dreamctl.storage.gcs:GcsStorage",
     },
     "trainers": {
         "sd-scripts": "dreamctl.trainers.sd_scripts:TRAINER",
@@ -40,6 +42,16 @@ def names(door: str) -> list[str]:
     """Every name that `door` knows, ours first."""
     foreign = {point.name for point in entry_points(group=f"dreamctl.{door}")}
     return [*BUILT_IN[door], *sorted(foreign - set(BUILT_IN[door]))]
+
+
+def require(module: str, package: str, extra: str) -> None:
+    """Raises DreamctlError that says how to install a package that is not there."""
+    try:
+        there = importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        there = False
+    if not there:
+        raise DreamctlError(f"this needs the package {package!r}", hint=f'install it: pip install "dreamctl[{extra}]"')
 
 
 def load(door: str, name: str) -> Any:

@@ -177,7 +177,7 @@ def reader_left() -> int:
 
 def terminal_width() -> int:
     try:
-        return os.get_terminal_size(2).columns
+        return os.get_terminal_size(2).columns or 80  # some pseudo-terminals say 0
     except OSError:
         return 80
 

@@ -9,7 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from dreamctl.errors import DreamctlError, InvalidInput, ProviderError
+from dreamctl.domain.quantities import spoken
+from dreamctl.errors import CredentialsError, DreamctlError, InvalidInput, ProviderError
 from dreamctl.files import Stamp
 
 Progress = Callable[[int, int], None]
@@ -24,6 +25,10 @@ class Changed(DreamctlError):
     """A condition of `put` does not hold: somebody else created or replaced the object."""
 
     code = "changed"
+
+
+class Denied(CredentialsError):
+    """The keys are good, and do not allow this."""
 
 
 class Passing(ProviderError):
@@ -165,6 +170,16 @@ def checked_key(key: str) -> str:
     if len(key.encode()) > _LONGEST_KEY:
         raise InvalidInput(f"a key of {len(key.encode())} bytes is too long", field="key", hint="shorten the file name")
     return key
+
+
+def check_lifetime(seconds: int, most: int = LONGEST_LINK, who: str = "a signature of version 4") -> None:
+    """Raises InvalidInput where a URL is to be signed for longer than `who` allows."""
+    if seconds > most:
+        raise InvalidInput(
+            f"a URL cannot be signed for {spoken(seconds)}: {who} lives for {spoken(most)} at most",
+            field="--expires",
+            hint="sign it again later with `dreamctl upload --url-only`, or use --public",
+        )
 
 
 def content_key(kind: str, sha256: str, name: str) -> str:

@@ -18,24 +18,26 @@ from dreamctl.domain.quantities import spoken
 from dreamctl.errors import CredentialsError, DreamctlError, InvalidInput, NotFound, ProviderError
 from dreamctl.files import Stamp, sha256_file
 from dreamctl.http import remember_secret
+from dreamctl.plugins import require
 from dreamctl.storage import s3_parts
 from dreamctl.storage.base import (
-    LONGEST_LINK,
     Access,
     Changed,
+    Denied,
     Link,
     Progress,
     StoredObject,
     Ticket,
     Unfinished,
     bucket_and_prefix,
+    check_lifetime,
     checked_key,
 )
 from dreamctl.storage.links import opens
 from dreamctl.storage.patience import Patience
 from dreamctl.storage.receiving import receive
 from dreamctl.storage.s3_bucket import Bucket
-from dreamctl.storage.s3_errors import Denied, NoBucket
+from dreamctl.storage.s3_errors import NoBucket
 from dreamctl.storage.slices import Slice, Source
 
 MOST_AT_ONCE = 5 * 10**9  # what S3 takes in one request, and so what can be put under a condition
@@ -50,8 +52,7 @@ class S3Storage:
     """One bucket, and the prefix below which its keys lie."""
 
     def __init__(self, url: str, access: Access | None = None) -> None:
-        import boto3  # noqa: F401  # absent, it is told now and by its name
-
+        require("boto3", "boto3", "s3")
         self._access = access or Access()
         self._bucket = Bucket(*bucket_and_prefix(url, "s3"), self._access)
 
@@ -84,8 +85,7 @@ class S3Storage:
             "Metadata": {"sha256": sha256, "put": secrets.token_hex(8)},
             "ContentType": _TYPES.get(Path(checked_key(key)).suffix.lower(), "application/octet-stream"),
         }
-        source = Source(file, sha256, stamp)
-        try:
+        with Source(file, sha256, stamp) as source:
             if create_only or if_version is not None:
                 self._check_condition(key, create_only, if_version)
                 # Without the quotes, as Amazon's own documentation sends it: Ceph takes them for a part of the tag.
@@ -101,8 +101,6 @@ class S3Storage:
                 s3_parts.send(self._bucket.ask(key), source, about, is_stored, ticket, progress)
             if progress:
                 progress(source.size, source.size)
-        finally:
-            source.close()
         return self._verified(key, source.size, sha256)
 
     def get(self, key: str, target: Path, progress: Progress | None = None) -> StoredObject:
@@ -131,12 +129,7 @@ class S3Storage:
         """A signature lives for seven days at most, and never longer than temporary credentials."""
         if seconds is None:
             return
-        if seconds > LONGEST_LINK:
-            raise InvalidInput(
-                f"a URL cannot be signed for {spoken(seconds)}: {spoken(LONGEST_LINK)} are the most",
-                field="--expires",
-                hint="sign it again later with `dreamctl upload --url-only`, or use --public",
-            )
+        check_lifetime(seconds)
         _, end = self._bucket.credentials_end()
         left = (end - datetime.now(UTC)).total_seconds() if end else None
         if left is not None and left < seconds:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from dreamctl import __version__
 from dreamctl.http import quiet_loggers
 from dreamctl.storage.base import Access
+from dreamctl.storage.slices import Slice
 
 CONNECT_SECONDS, READ_SECONDS = 5, 60
 THREADS = 8
@@ -46,6 +47,7 @@ class Service:
         amazon = _is_amazon(client.meta.endpoint_url)
         if amazon != (access.s3_endpoint is None):  # the endpoint stands in a variable or in Amazon's own files
             client = _client(session, core, access, amazon)
+        client.meta.events.register("before-send.s3", _about_to_send)
         host = urlsplit(client.meta.endpoint_url).netloc
         return cls(client, host, amazon, core.get_config_variable("ca_bundle"), core.get_credentials())
 
@@ -64,6 +66,13 @@ class Service:
         if self.credentials is None or not self.credentials.get_frozen_credentials().token:
             return False, None
         return True, getattr(self.credentials, "_expiry_time", None)  # botocore shows it nowhere else
+
+
+def _about_to_send(request: Any, **_: Any) -> None:
+    """What is read of a body from now on goes over the line; before it was read to be signed."""
+    body = getattr(request.body, "_raw", request.body)  # inside what adds checksums in trailers
+    if isinstance(body, Slice):
+        body.sending = True
 
 
 def _is_amazon(endpoint: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from dreamctl.domain.quantities import spoken
 from dreamctl.errors import CredentialsError, DreamctlError, InvalidInput, NotFound, ProviderError
 from dreamctl.http import passing, printable, retry_after
-from dreamctl.storage.base import Changed, Passing
+from dreamctl.storage.base import Changed, Denied, Passing
 
 
 class NoSuchUpload(ProviderError):
@@ -21,10 +21,6 @@ class NoSuchUpload(ProviderError):
 
 class NoBucket(NotFound):
     """The bucket, not an object in it."""
-
-
-class Denied(CredentialsError):
-    """The keys are good, and do not allow this."""
 
 
 @dataclass(frozen=True)

@@ -225,8 +225,6 @@ class _Crew:
         """Wait for all; the ETags by number."""
         while self._out:
             self._collect(block=True)
-        if self._progress:
-            self._progress(self._source.size, self._source.size)
         return self._etags
 
     def dismiss(self) -> None:

@@ -19,7 +19,7 @@ class Unreadable(DreamctlError):
 
 
 class Source:
-    """An open file to send, whose SHA-256 is to be `sha256`; `close` it. Several threads read its slices at once.
+    """An open file to send, whose SHA-256 is to be `sha256`. Several threads read its slices at once.
 
     `trusted`: it is as it was when that was computed, which a `stamp` of then proves; else it must be computed again.
     """
@@ -34,7 +34,10 @@ class Source:
         self.size = self._status.st_size
         self.trusted = stamp is not None and stamp == stamp_of(self._status)
 
-    def close(self) -> None:
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
         os.close(self.descriptor)
 
     def read(self, start: int, count: int) -> bytes:
@@ -46,7 +49,7 @@ class Source:
             except OSError as error:
                 problem = explained(error, self.path)
                 raise Unreadable(problem.message, hint=problem.hint) from error
-            if not piece:
+            if not piece:  # shorter than it was
                 raise self.changed()
             pieces.append(piece)
             start, count = start + len(piece), count - len(piece)
