@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import secrets
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from dreamctl.storage.base import StoredObject
 from dreamctl.workflows import bringing
 from tests.pictures import noise, packed, quarters
 from tests.servers.ceph import Ceph
+from tests.servers.gcs import GcsServer
 from tests.shelf import ENTRY, FOLDER, LOG, SLOW, Shelf, file_of, write
 from tests.storage.stores import new_bucket, use_keys
 from tests.workflows.preparing import snapshot
@@ -87,6 +89,18 @@ class OnS3:
         self.client.delete_object(Bucket=self.name, Key=key)
 
 
+@dataclass
+class OnGcs:
+    bucket: Any
+    url: str
+
+    def put(self, key: str, content: int | str | bytes) -> None:
+        self.bucket.blob(key).upload_from_string(content if isinstance(content, bytes) else data(content))
+
+    def delete(self, key: str) -> None:
+        self.bucket.blob(key).delete()
+
+
 @pytest.fixture
 def new_shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], OnShelf]:
     monkeypatch.setenv(FOLDER, str(tmp_path / "shelf"))
@@ -113,7 +127,14 @@ def s3(ceph_servers: Ceph, monkeypatch: pytest.MonkeyPatch) -> OnS3:
     return OnS3(ceph_servers.plain.client(), name, f"s3://{name}")
 
 
-@pytest.fixture(params=["shelf", "s3"])
+@pytest.fixture
+def gcs(gcs_server: GcsServer, monkeypatch: pytest.MonkeyPatch) -> OnGcs:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_server.endpoint)
+    name = f"bucket-{secrets.token_hex(6)}"
+    return OnGcs(gcs_server.client().create_bucket(name), f"gs://{name}")
+
+
+@pytest.fixture(params=["shelf", "s3", "gcs"])
 def bucket(request: pytest.FixtureRequest) -> Bucket:
     """An empty bucket."""
     made: Bucket = request.getfixturevalue(request.param)
