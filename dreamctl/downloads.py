@@ -30,7 +30,7 @@ from dreamctl.wire import FetchFailed, Network
 
 AT_ONCE = 4
 KEPT_DAYS = 90
-_ABOUT, _PART, _LOCK, _HOLDER = _OURS = ("about.json", "part", "lock", "lock.holder")
+_ABOUT, _PART, LOCK, _HOLDER = _OURS = ("about.json", "part", "lock", "lock.holder")
 _SCHEMA = 1
 _HEAD = 512
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
@@ -102,19 +102,19 @@ def download(
         for done, future in enumerate(as_completed(futures), 1):
             future.result()
             progress(done, len(futures))
-        _prune(cache)
+        prune(cache)
         return [future.result() for future in futures]
     finally:
         stop.set()  # Ctrl-C and a full disk end the others too
         pool.shutdown(cancel_futures=True)
 
 
-def _prune(cache: Path) -> None:
-    """Let go what no command has asked for in a season. Each use writes the lock's holder, which dates the folder."""
+def prune(cache: Path) -> None:
+    """Let go the folders that no command asked for in a season. Each use writes its lock's holder, which dates it."""
     limit = time.time() - KEPT_DAYS * 24 * 3600
     for folder in cache.iterdir():
         with contextlib.suppress(OSError):  # another command lets it go just now
-            if folder.stat().st_mtime < limit and not is_locked(folder / _LOCK):
+            if folder.stat().st_mtime < limit and not is_locked(folder / LOCK):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -128,7 +128,7 @@ def _download(item: Wanted, folder: Path, allow_private: bool, network: Network 
             raise FetchFailed("was not fetched: stopped", hint="run the same command again")
 
     try:
-        with locked(folder / _LOCK, "a download", check=check):
+        with locked(folder / LOCK, "a download", check=check):
             return _renewed(item, folder, allow_private, network, patience)
     except FetchFailed as error:
         return Download(item, folder, reason=error.message, advice=error.hint or "", passing=error.passing)
@@ -166,7 +166,7 @@ def _kept(item: Wanted, folder: Path, got: Fetched) -> _About:
     name = file_name(item.name or disposition_name(got.disposition) or _last_part(item.url), head)
     (folder / _ABOUT).unlink(missing_ok=True)
     for old in folder.iterdir():
-        if old.name not in (_PART, _LOCK, _HOLDER):
+        if old.name not in (_PART, LOCK, _HOLDER):
             old.unlink()
     os.replace(part, folder / name)
     sync_folder(folder)

@@ -57,6 +57,10 @@ class Source:
                     return file
         return None
 
+    def called(self, caption: Path) -> str:
+        """What people call the caption file beside it: `original/1.txt`, wherever the two lie now."""
+        return str(PurePath(self.name).with_suffix(caption.suffix))
+
     def caption_text(self) -> str:
         """The caption that travels with it; "" where there is none. Raises InvalidInput that names a bad file."""
         beside = None if self.text else self.caption()
@@ -65,7 +69,7 @@ class Source:
         try:
             return beside.read_text(encoding="utf-8-sig").strip()
         except (UnicodeDecodeError, OSError):
-            raise InvalidInput(f"{beside} cannot be read as UTF-8 text", hint="save it as UTF-8") from None
+            raise InvalidInput(f"{self.called(beside)} cannot be read as UTF-8 text", hint="save it as UTF-8") from None
 
 
 @dataclass(frozen=True)
@@ -231,6 +235,11 @@ def clean_stem(stem: str) -> str:
     if text.lower().split(".")[0] in _RESERVED:
         text = f"_{text}"
     return text or "picture"
+
+
+def clean_suffix(suffix: str) -> str:
+    """A suffix as every file system takes it: a dot and a few letters and digits."""
+    return "".join(char for char in suffix if char.isascii() and (char.isalnum() or char == "."))[:10]
 
 
 def printable(name: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from dreamctl.errors import DreamctlError
 from dreamctl.files import explained, os_reason
-from dreamctl.sources import CAPTION_SUFFIXES, clean_stem, passed_over, printable
+from dreamctl.sources import CAPTION_SUFFIXES, clean_stem, clean_suffix, passed_over, printable
 
 _CHUNK = 1 << 20
 _ENTRY_MARK = b"PK\x01\x02"
@@ -116,7 +116,7 @@ def _unpack(opened: zipfile.ZipFile, folder: Path, limits: ArchiveLimits, most: 
     for entry, path in _chosen(opened, bad):
         # A picture and its caption lie together; twins that differ by case or by Unicode form do not.
         place = places.setdefault((path.parent, path.stem), folder / str(len(places)))
-        target = place / f"{clean_stem(path.stem)}{_clean_suffix(path)}"
+        target = place / f"{clean_stem(path.stem)}{clean_suffix(path.suffix.lower())}"
         try:
             left -= _write(opened, entry, target, _most_of(entry, path, limits), left)
         except _Unfit as error:
@@ -205,10 +205,6 @@ def _pieces(opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:
         raise _Unfit(
             f"is damaged ({printable(str(error))[:80] or type(error).__name__})", "make the archive again"
         ) from error
-
-
-def _clean_suffix(path: PurePosixPath) -> str:
-    return "".join(char for char in path.suffix.lower() if char.isascii() and (char.isalnum() or char == "."))[:10]
 
 
 def _megabytes(size: int) -> str:

@@ -7,8 +7,9 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+from dreamctl import plugins
 from dreamctl.errors import InvalidInput
 from dreamctl.files import os_hint, os_reason
 from dreamctl.http import printable, redact
@@ -51,10 +52,27 @@ def is_url(word: str) -> bool:
     return bool(separator) and scheme.isascii() and scheme.replace("+", "").isalnum()
 
 
+def in_storage(word: str) -> bool:
+    """Whether a URL names something in a storage, such as s3://bucket/photos."""
+    scheme = word.partition("://")[0].lower()
+    return is_url(word) and scheme not in ("http", "https") and scheme in plugins.names("storages")
+
+
+def file_path(url: str, field: str) -> Path:
+    """The path that file:///srv/photos means. Raises InvalidInput, about `field`, for one that means none here."""
+    scheme, _, rest = url.partition("://")
+    path = rest.removeprefix("localhost")
+    if scheme.lower() != "file" or not path.startswith("/"):
+        raise InvalidInput(f"{url!r} does not name a folder", field=field, hint="three slashes: file:///srv/datasets")
+    return Path(unquote(path))
+
+
 def check(url: str, any_port: bool = False) -> SplitResult:
     """The parts of a URL that may be fetched. Raises BadURL, without repeating the URL."""
     if len(url) > _MAX_LENGTH:
         raise BadURL(f"is longer than {_MAX_LENGTH} characters", hint=_ADVICE)
+    if is_url(url) and url.lower().partition("://")[0] in plugins.BUILT_IN["storages"]:
+        raise BadURL("is in a storage, which a list cannot name", hint="name it on the line instead")
     if not url.lower().startswith(("http://", "https://")):
         raise BadURL("is not an http or https URL", hint=_ADVICE)
     if any(not char.isprintable() or char in ' <>"\\' for char in url):
@@ -106,14 +124,15 @@ def _harmless(query: str) -> bool:
 # lists
 
 
-def read_list(path: Path) -> tuple[list[Wanted], list[BadLine]]:
-    """The URLs of a text file (one a line, `#` begins a comment) or of a CSV file.
+def read_list(path: Path, called: str = "") -> tuple[list[Wanted], list[BadLine]]:
+    """The URLs of a text file (one a line, `#` begins a comment) or of a CSV file, in errors `called` so or its path.
 
     A CSV file has a heading with `url` and perhaps `caption` and `name` (or `filename`), or none and URLs in its first
     column. Raises InvalidInput that names a file that is no such list, or that names nothing.
     """
-    text = _text(path)
-    rows = _csv_rows(path, text) if path.suffix.lower() == ".csv" else _text_rows(path, text)
+    called = called or str(path)
+    text = _text(path, called)
+    rows = _csv_rows(path, text, called) if path.suffix.lower() == ".csv" else _text_rows(path, text)
     wanted, bad = [], []
     for item in rows:
         try:
@@ -122,23 +141,23 @@ def read_list(path: Path) -> tuple[list[Wanted], list[BadLine]]:
         except BadURL as error:
             bad.append(BadLine(public_name(item.url), item.where, error.message, error.hint or ""))
         if len(wanted) + len(bad) > MAX_URLS:
-            raise InvalidInput(f"{path} names more than {MAX_URLS} URLs", field="SOURCE", hint="split it")
+            raise InvalidInput(f"{called} names more than {MAX_URLS} URLs", field="SOURCE", hint="split it")
     if not wanted and not bad:
-        raise InvalidInput(f"{path} names no URLs", field="SOURCE", hint="write one URL a line into it")
+        raise InvalidInput(f"{called} names no URLs", field="SOURCE", hint="write one URL a line into it")
     return wanted, bad
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, called: str) -> str:
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_LIST_BYTES + 1)
         if len(data) > MAX_LIST_BYTES:
-            raise InvalidInput(f"{path} is too large for a list of URLs", field="SOURCE", hint="split it")
+            raise InvalidInput(f"{called} is too large for a list of URLs", field="SOURCE", hint="split it")
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InvalidInput(f"{path} is not UTF-8 text", field="SOURCE", hint="save it as UTF-8") from error
+        raise InvalidInput(f"{called} is not UTF-8 text", field="SOURCE", hint="save it as UTF-8") from error
     except OSError as error:
-        raise InvalidInput(f"{path}: {os_reason(error)}", field="SOURCE", hint=os_hint(error)) from error
+        raise InvalidInput(f"{called}: {os_reason(error)}", field="SOURCE", hint=os_hint(error)) from error
 
 
 def _text_rows(path: Path, text: str) -> Iterator[Wanted]:
@@ -148,7 +167,7 @@ def _text_rows(path: Path, text: str) -> Iterator[Wanted]:
             yield Wanted(line, where=f"{printable(path.name)}:{number}")
 
 
-def _csv_rows(path: Path, text: str) -> Iterator[Wanted]:
+def _csv_rows(path: Path, text: str, called: str) -> Iterator[Wanted]:
     first = text.partition("\n")[0]
     delimiter, heading = ",", [""]
     for candidate in ",;\t":
@@ -169,7 +188,7 @@ def _csv_rows(path: Path, text: str) -> Iterator[Wanted]:
             where = f"{printable(path.name)}:{line}"
             yield Wanted(_cell(cells, url), " ".join(_cell(cells, caption).split()), _cell(cells, name), where)
     except csv.Error as error:
-        raise InvalidInput(f"{path}:{reader.line_num} is not CSV: {error}", field="SOURCE") from error
+        raise InvalidInput(f"{called}:{reader.line_num} is not CSV: {error}", field="SOURCE") from error
 
 
 def _cell(cells: list[str], place: int) -> str:

@@ -29,7 +29,10 @@ def prepare(
     session: Session,
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE", help="Folders, pictures, zip archives, URLs, .txt or .csv lists of URLs."),
+        typer.Argument(
+            metavar="SOURCE",
+            help="Folders, pictures, zip archives, here or at s3:// or gs://; URLs, .txt or .csv lists of URLs.",
+        ),
     ],
     out: Annotated[Path | None, typer.Option(help="Dataset folder; the project's, processed, when not given.")] = None,
     size: Annotated[int | None, typer.Option(help="Side in pixels; the recipe's resolution, else 512.")] = None,

@@ -1,1 +1,1 @@
-"""Where uploads go: one file for each kind of storage, behind one door (`base`)."""
+"""Where uploads go and pictures come from: one file for each kind of storage, behind one door (`base`)."""

@@ -136,6 +136,7 @@ class Storage(Protocol):
     def list(self, prefix: str = "", recursive: bool = True) -> Iterator[StoredObject]:
         """The objects whose keys begin with `prefix`, by key; without `recursive` none with a slash behind it.
 
+        Keys that `checked_key` refuses are among them, but not what consoles make to show an empty folder (`photos/`).
         Their `sha256` is not known here. Raises CredentialsError where listing is not allowed.
         """
 

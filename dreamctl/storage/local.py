@@ -9,9 +9,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
-from dreamctl.errors import DreamctlError, InvalidInput, NotFound
+from dreamctl.errors import DreamctlError, NotFound
 from dreamctl.files import Stamp, explained, locked, os_hint, os_reason, replacing, sha256_file
 from dreamctl.storage.base import (
     Access,
@@ -24,8 +23,8 @@ from dreamctl.storage.base import (
     checked_key,
 )
 from dreamctl.storage.receiving import receive
+from dreamctl.urls import file_path
 
-_SCHEME = "file://"
 _LOCK = ".dreamctl.lock"
 _PIECE = 1 << 20
 
@@ -34,12 +33,7 @@ class LocalStorage:
     """Keys are paths below the folder that the URL names; the folder is made when something is put."""
 
     def __init__(self, url: str, access: Access | None = None) -> None:
-        place = url.removeprefix(_SCHEME).removeprefix("localhost")
-        if not url.startswith(_SCHEME) or not place.startswith("/"):
-            raise InvalidInput(
-                f"{url!r} does not name a folder", field="storage", hint="three slashes: file:///srv/datasets"
-            )
-        self.root = Path(unquote(place))
+        self.root = file_path(url, "storage")
 
     def head(self, key: str) -> StoredObject | None:
         """What lies under `key`, its digest computed from its bytes."""

@@ -41,7 +41,8 @@ def receive(
     is no room, and ProviderError where the digest is not the one recorded.
     """
     part = _part(stored, target)
-    lock = paths.locks_dir() / f"download-{hashlib.sha256(os.fsencode(target.absolute())).hexdigest()[:16]}.lock"
+    # One of 256: locks stay, and a bucket may hold many thousand objects.
+    lock = paths.locks_dir() / f"download-{hashlib.sha256(os.fsencode(target.absolute())).hexdigest()[:2]}.lock"
     try:
         with locked(lock, f"another download to {target}"):
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -112,17 +112,15 @@ class S3Storage:
         return receive(stored, target, lambda start: self._pieces(stored, start), progress)
 
     def list(self, prefix: str = "", recursive: bool = True) -> Iterator[StoredObject]:
-        """By the bucket's own list; keys that `checked_key` refuses are none of ours."""
+        """By the bucket's own list."""
         bucket = self._bucket
         delimiter = {} if recursive else {"Delimiter": "/"}
         action = f"list {bucket.shown(prefix)}"
         for page in bucket.pages("list_objects_v2", action, Prefix=bucket.prefix + prefix, **delimiter):
             for item in page.get("Contents", ()):
                 key = str(item["Key"]).removeprefix(bucket.prefix)
-                try:
-                    yield StoredObject(checked_key(key), int(item["Size"]), "", str(item["ETag"]))
-                except InvalidInput:
-                    log.info("passed over %r", key)
+                if not key.endswith("/"):
+                    yield StoredObject(key, int(item["Size"]), "", str(item["ETag"]))
 
     def delete(self, key: str) -> bool:
         """Remove the object; of a bucket with versions, the newest."""

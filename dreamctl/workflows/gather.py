@@ -1,11 +1,14 @@
-"""Everything that a line may name as a source (folders, files, zip archives, URLs, lists of URLs), as local files."""
+"""Everything that a line may name as a source, as local files.
+
+Folders, files and zip archives, here or in a storage; URLs, and lists of them.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -23,36 +26,28 @@ from dreamctl.sources import (
     ordered,
     own_archive,
     printable,
-    repeats_of,
-    root_of,
 )
+from dreamctl.workflows.heap import Heap, UrlOutcome, of_lines
 
 if TYPE_CHECKING:
-    from dreamctl.downloads import Download
+    from dreamctl.workflows.mirror import Mirror
 
 _SCRATCH = "unpacked"
 
 
 @dataclass(frozen=True)
 class Named:
-    """What a line names: what lies in folders and files, and what is still to be unpacked and fetched."""
+    """What a line names: what lies in folders and files, and what is still to be unpacked and fetched.
+
+    `stored`: URLs of storages; with `recursive`, what lies below their folders is meant too.
+    """
 
     found: Found
     archives: tuple[Path, ...] = ()
     wanted: tuple[urls.Wanted, ...] = ()
     bad_urls: tuple[UrlOutcome, ...] = ()
-
-
-@dataclass(frozen=True)
-class UrlOutcome:
-    """What became of a URL (without its secrets): the dataset's file, else how many `files` its archive gave, else why
-    nothing. Both file and reason where a picture stays though the URL could not be asked again.
-    """
-
-    url: str
-    file: str | None
-    reason: str | None = None
-    files: int = 0
+    stored: tuple[str, ...] = ()
+    recursive: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,12 +90,16 @@ def look(words: Sequence[str | Path], leave_out: Path, recursive: bool = False) 
     places: list[Path] = []
     archives: list[Path] = []
     wanted: list[urls.Wanted] = []
+    stored: list[str] = []
     bad: list[urls.BadLine] = []
     stems: dict[Path, set[str]] = {}
     own = own_archive(leave_out).resolve()
     for word in words:
         if isinstance(word, str) and urls.is_url(word):
-            wanted.append(urls.Wanted(word))
+            if urls.in_storage(word):
+                stored.append(word)
+            else:
+                wanted.append(urls.Wanted(word))
             continue
         path = Path(word).expanduser()
         if not path.exists():
@@ -116,12 +115,23 @@ def look(words: Sequence[str | Path], leave_out: Path, recursive: bool = False) 
         else:
             places.append(path)
     found = find(places, leave_out, recursive)
-    skipped = [Skipped(source=line.where, reason=line.reason, advice=line.advice) for line in bad]
-    return Named(
-        replace(found, skipped=(*found.skipped, *skipped)),
-        tuple(archives),
-        tuple(wanted),
-        tuple(UrlOutcome(line.url, None, f"{line.where} {line.reason}") for line in bad),
+    skipped, outcomes = of_lines(bad)
+    found = replace(found, skipped=(*found.skipped, *skipped))
+    return Named(found, tuple(archives), tuple(wanted), tuple(outcomes), _without_companions(stored), recursive)
+
+
+def here(word: str | Path) -> str | Path:
+    """A word of the line; file:///srv/photos as the path that it means. Raises InvalidInput."""
+    is_file = isinstance(word, str) and word.lower().startswith("file://")
+    return urls.file_path(str(word), "SOURCE") if is_file else word
+
+
+def _without_companions(stored: Sequence[str]) -> tuple[str, ...]:
+    """The URLs without those of captions and the like whose pictures are named too: they come with these."""
+    named = [(word, PurePosixPath(word)) for word in stored]
+    stems = {path.with_suffix("") for _, path in named if path.suffix.lower() in SUFFIXES}
+    return tuple(
+        word for word, path in named if path.suffix.lower() not in COMPANIONS or path.with_suffix("") not in stems
     )
 
 
@@ -141,80 +151,50 @@ def _is_companion(path: Path, stems: dict[Path, set[str]]) -> bool:
 def brought(context: Context, named: Named, stage: Path, allow_private: bool = False) -> Iterator[Gathered]:
     """Fetch the URLs, unpack the archives below the folder `stage`, and give all sources while the block lasts.
 
-    Raises DreamctlError only where the cache or `stage` cannot be written: a URL or an archive that is bad is skipped.
+    Raises what a storage raises, and DreamctlError where the cache or `stage` cannot be written; else a URL or an
+    archive that is bad is skipped.
     """
-    if not named.archives and not named.wanted:
+    if not named.archives and not named.wanted and not named.stored:
         yield Gathered(named.found, named.bad_urls)
         return
     scratch = stage / _SCRATCH
     shutil.rmtree(scratch, ignore_errors=True)  # a killed run's
     try:
-        yield _gather(context, named, scratch, allow_private)
+        with contextlib.ExitStack() as held:
+            yield _gather(context, named, scratch, allow_private, _mirrors(context, named, held))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-@dataclass
-class _Heap:
-    """What has been gathered so far; archives are unpacked into numbered folders below `scratch`."""
+def _mirrors(context: Context, named: Named, held: contextlib.ExitStack) -> list[Mirror]:
+    """What the storages hold, each held while `held` is: all commands take them in one order."""
+    if not named.stored:
+        return []
+    from dreamctl.workflows.mirror import Address, mirrored
 
-    scratch: Path
-    sources: list[Source]
-    skipped: list[Skipped]
-    roots: set[str]
-    warnings: list[str]
-    archives: int = 0
-    away: list[Download] = field(default_factory=list)
-
-    def unpack(self, archive: Path, name: str) -> int:
-        """Add what is in an archive that people call `name`; returns how many files it gave."""
-        self.archives += 1
-        self.roots.add(root_of(f"{name}/"))
-        try:
-            unpacked = unpack.unpack(archive, self.scratch / str(self.archives))
-        except unpack.UnusableArchive as error:
-            self.skipped.append(Skipped(source=name, reason=error.message, advice=error.hint or ""))
-            return 0
-        for path, inside in unpacked.files:
-            repeats = repeats_of(PurePosixPath(inside).parent.name)
-            self.sources.append(Source.at(path, f"{name}/{inside}", repeats))
-        for bad in unpacked.bad:
-            self.skipped.append(Skipped(source=f"{name}/{bad.name}", reason=bad.reason, advice=bad.advice))
-        if not unpacked.files and not unpacked.bad:
-            advice = "put some JPEG or PNG pictures into it"
-            self.skipped.append(Skipped(source=name, reason="holds no pictures", advice=advice))
-        return len(unpacked.files)
-
-    def take(self, item: Download) -> tuple[UrlOutcome, Path | None]:
-        """Add what a URL gave; returns what is known of it, and the file whose source's name is its outcome."""
-        url, name = urls.public_name(item.wanted.url), urls.source_name(item.wanted.url)
-        self.roots.add(root_of(name))
-        if item.note:
-            self.warnings.append(f"{name} {item.note}")
-        if item.path is None:
-            self.skipped.append(Skipped(source=url, reason=item.reason, advice=item.advice))
-            if item.passing:
-                self.away.append(item)
-            return UrlOutcome(url, None, item.reason), item.folder if item.passing else None
-        if unpack.is_archive(item.path):
-            count = self.unpack(item.path, name)
-            return UrlOutcome(url, None, f"is an archive of {count} file{'s' if count != 1 else ''}", count), None
-        self.sources.append(Source.at(item.path, name, text=item.wanted.caption))
-        return UrlOutcome(url, None), item.path
+    addresses = {address.url: address for address in map(Address.of, named.stored)}
+    storages = {bucket: context.storage(bucket) for bucket in {address.bucket for address in addresses.values()}}
+    return [
+        held.enter_context(mirrored(context, storages[address.bucket], address, named.recursive))
+        for _, address in sorted(addresses.items())
+    ]
 
 
-def _gather(context: Context, named: Named, scratch: Path, allow_private: bool) -> Gathered:
+def _gather(context: Context, named: Named, scratch: Path, allow_private: bool, mirrors: Sequence[Mirror]) -> Gathered:
     from dreamctl.downloads import download
 
     def progress(done: int, total: int) -> None:
         context.reporter.progress("fetch", done, total)
 
     found = named.found
-    heap = _Heap(scratch, list(found.sources), list(found.skipped), set(found.roots), list(found.warnings))
+    heap = Heap(scratch, list(found.sources), list(found.skipped), set(found.roots), list(found.warnings))
     for archive in named.archives:
         heap.unpack(archive, printable(archive.resolve().name))
+    for mirror in mirrors:
+        heap.take_stored(mirror)
     cache = paths.cache_dir() / "downloads"
-    downloads = download(named.wanted, cache, allow_private=allow_private, progress=progress)
+    wanted = (*named.wanted, *heap.wanted)
+    downloads = download(wanted, cache, allow_private=allow_private, progress=progress)
     came = [heap.take(item) for item in downloads]
     # Those that did not come take part in the order, so that each keeps its name beside others of the same.
     places = {item.folder: item for item in heap.away}
@@ -228,7 +208,7 @@ def _gather(context: Context, named: Named, scratch: Path, allow_private: bool) 
     )
     outcomes = [replace(outcome, file=names[path]) if path else outcome for outcome, path in came]
     gathered = Found(sources, tuple(heap.skipped), frozenset(heap.roots), tuple(heap.warnings), absent)
-    return Gathered(gathered, (*named.bad_urls, *outcomes))
+    return Gathered(gathered, (*named.bad_urls, *heap.bad_urls, *outcomes))
 
 
 def with_repeats(pictures: Pictures, found: Found) -> Iterator[bytes]:

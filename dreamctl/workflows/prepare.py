@@ -22,7 +22,8 @@ from dreamctl.staging import Stage
 from dreamctl.workflows.batch import make_all
 from dreamctl.workflows.datasets import check_not_interrupted, command_on, default_folder, folder_at, locked_dataset
 from dreamctl.workflows.earlier import Earlier, look_up, manifest_of
-from dreamctl.workflows.gather import Gathered, UrlOutcome, brought, look, with_repeats
+from dreamctl.workflows.gather import Gathered, brought, here, look, with_repeats
+from dreamctl.workflows.heap import UrlOutcome
 from dreamctl.workflows.overwriting import BEFORE, keep_before
 from dreamctl.workflows.travelling import foreign_captions, gone_captions, has_caption, travelling_captions
 
@@ -71,21 +72,22 @@ def prepare(
     strict: bool = False,
     allow_private: bool = False,
 ) -> PrepareReport:
-    """Prepare `sources` (folders, files, archives, URLs, lists of URLs) into the dataset folder `out`; the project's
-    where None.
+    """Prepare `sources` (folders, files, archives, also in storages; URLs, lists of URLs) into the dataset folder
+    `out`; the project's where None.
 
     `rules_at` gives the rules at a size: `size`, or where that is None the recipe's resolution. `zip_` packs the folder
     beside it, `sheet` draws a contact sheet there.
 
     The folder then holds what the sources hold, wholly, or is as it was before. Bad files are named and skipped.
-    Raises NotFound for a missing source, InvalidInput for a folder that is somebody else's, DreamctlError where
-    nothing is usable, and under `strict` for whatever else would be a line of the report: a file that is skipped, a
-    warning of a picture or a source (too few pictures is advice).
+    Raises NotFound for a missing source, whatever a storage raises, InvalidInput for a folder that is somebody else's,
+    DreamctlError where nothing is usable, and under `strict` for whatever else would be a line of the report: a file
+    that is skipped, a warning of a picture or a source (too few pictures is advice).
     """
     rules = rules_at(_size(context, size))
     target = folder_at(out, "--out") if out else default_folder(context)
     if target.exists() and not target.is_dir():
         raise InvalidInput(f"{target} is not a folder", field="--out", hint="name another one with --out")
+    sources = [here(word) for word in sources]
     named = look(sources, target, recursive)
     with locked_dataset(context, target):
         stage, existed = Stage(target), target.is_dir()

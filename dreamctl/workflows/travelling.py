@@ -35,8 +35,9 @@ def travelling_captions(
             continue
         if text and not there:
             result[picture.file] = text
-        elif text and text.encode() != inside.read_bytes().strip():
-            warnings.append(f"{beside} is newer than {inside}, which stays: delete that to have the other one")
+        elif beside and text and text.encode() != inside.read_bytes().strip():
+            newer = source.called(beside)
+            warnings.append(f"{newer} is newer than {inside}, which stays: delete that to have the other one")
     return result
 
 

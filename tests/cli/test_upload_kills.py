@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import secrets
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import httpx
 import pytest
 
 from tests.servers.ceph import Ceph
+from tests.servers.gcs import GcsServer, service_account
 from tests.servers.proxy import Proxy, proxy
 from tests.storage.stores import new_bucket, random_file
 
@@ -30,14 +32,19 @@ PIECE_SECONDS = 0.02  # a piece of the proxy's; an upload then takes about two s
 
 @dataclass
 class Slow:
-    """A bucket behind a slow proxy, the environment that leads there, and a file to send."""
+    """A bucket behind a slow proxy, the environment that leads there, and a file to send.
 
-    client: Any
-    bucket: str
+    `objects` gives all that everybody sees in the bucket, `empty` removes it, `left` are the unfinished uploads.
+    """
+
     line: Proxy
     environment: dict[str, str]
     file: Path
     digest: str
+    objects: Callable[[], list[bytes]]
+    empty: Callable[[], None]
+    left: Callable[[], list[Any]]
+    parts: Callable[[], list[Any]]
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -55,25 +62,39 @@ class Slow:
         return started.returncode, out.strip(), err
 
     def visible(self) -> bytes | None:
-        """What everybody sees: the whole object, or nothing."""
-        listed = self.client.list_objects_v2(Bucket=self.bucket).get("Contents", [])
-        if not listed:
-            return None
-        (item,) = listed
-        return bytes(self.client.get_object(Bucket=self.bucket, Key=item["Key"])["Body"].read())
-
-    def left(self) -> list[Any]:
-        return list(self.client.list_multipart_uploads(Bucket=self.bucket).get("Uploads", []))
-
-    def empty(self) -> None:
-        for item in self.client.list_objects_v2(Bucket=self.bucket).get("Contents", []):
-            self.client.delete_object(Bucket=self.bucket, Key=item["Key"])
+        """The one object that everybody sees, whole, or nothing."""
+        found = self.objects()
+        assert len(found) < 2
+        return found[0] if found else None
 
 
 @pytest.fixture
 def slow(ceph_servers: Ceph, tmp_path: Path) -> Iterator[Slow]:
+    """Ceph."""
     server = ceph_servers.plain
+    client, bucket = server.client(), new_bucket(server)
     file, digest = random_file(tmp_path / "weights.safetensors", SIZE)
+
+    def keys() -> list[str]:
+        return [item["Key"] for item in client.list_objects_v2(Bucket=bucket).get("Contents", [])]
+
+    def objects() -> list[bytes]:
+        return [client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys()]
+
+    def empty() -> None:
+        for key in keys():
+            client.delete_object(Bucket=bucket, Key=key)
+
+    def left() -> list[Any]:
+        return list(client.list_multipart_uploads(Bucket=bucket).get("Uploads", []))
+
+    def parts() -> list[Any]:
+        found = []
+        for upload in left():
+            listed = client.list_parts(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+            found += listed.get("Parts", [])
+        return found
+
     with proxy(server.endpoint) as line:
         line.delay = PIECE_SECONDS
         environment = {
@@ -81,18 +102,44 @@ def slow(ceph_servers: Ceph, tmp_path: Path) -> Iterator[Slow]:
             "AWS_ACCESS_KEY_ID": server.access_key,
             "AWS_SECRET_ACCESS_KEY": server.secret_key,
             "DREAMCTL_S3_ENDPOINT": line.url,
-            "DREAMCTL_STORAGE": "s3://" + (bucket := new_bucket(server)),
+            "DREAMCTL_STORAGE": f"s3://{bucket}",
         }
-        yield Slow(server.client(), bucket, line, environment, file, digest)
+        yield Slow(line, environment, file, digest, objects, empty, left, parts)
+
+
+@pytest.fixture
+def slow_gcs(gcs_server: GcsServer, tmp_path: Path) -> Iterator[Slow]:
+    """The emulator of Google Cloud Storage, whose sessions nobody lists; there is nothing to clean."""
+    name = f"bucket-{secrets.token_hex(6)}"
+    client = gcs_server.client()
+    client.create_bucket(name)
+    file, digest = random_file(tmp_path / "weights.safetensors", SIZE)
+
+    def objects() -> list[bytes]:
+        return [blob.download_as_bytes() for blob in client.list_blobs(name)]
+
+    def empty() -> None:
+        for blob in client.list_blobs(name):
+            blob.delete()
+
+    with proxy(gcs_server.endpoint) as line:
+        line.delay = PIECE_SECONDS
+        environment = {
+            **os.environ,
+            "STORAGE_EMULATOR_HOST": line.url,
+            "DREAMCTL_GCS_CREDENTIALS": str(service_account(tmp_path)),
+            "DREAMCTL_STORAGE": f"gs://{name}",
+        }
+        yield Slow(line, environment, file, digest, objects, empty, list, list)
 
 
 def test_killed_it_goes_on_where_it_was(slow: Slow) -> None:
     started = slow.start(str(slow.file))
-    _until(lambda: bool(_parts(slow)))
+    _until(lambda: bool(slow.parts()))
     started.kill()
     started.wait()
     assert slow.visible() is None and len(slow.left()) == 1
-    there, before = sum(part["Size"] for part in _parts(slow)), slow.line.passed
+    there, before = sum(part["Size"] for part in slow.parts()), slow.line.passed
     slow.line.delay = 0
     code, url, err = slow.run("--resume")
     assert code == 0 and "going on with weights.safetensors" in err
@@ -104,7 +151,7 @@ def test_killed_it_goes_on_where_it_was(slow: Slow) -> None:
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
 def test_told_to_stop_it_leaves_nothing(slow: Slow, kind: signal.Signals) -> None:
     started = slow.start(str(slow.file))
-    _until(lambda: bool(_parts(slow)))
+    _until(lambda: bool(slow.parts()))
     started.send_signal(kind)
     out, err = started.communicate(timeout=60)
     assert started.returncode == 128 + kind and out == ""
@@ -116,7 +163,7 @@ def test_told_to_stop_it_leaves_nothing(slow: Slow, kind: signal.Signals) -> Non
 def test_what_a_kill_left_is_cleaned(slow: Slow) -> None:
     slow.line.delay = 0.3
     started = slow.start(str(slow.file))
-    _until(lambda: bool(_parts(slow)))
+    _until(lambda: bool(slow.parts()))
     assert slow.run("--clean")[0] == 0 and len(slow.left()) == 1  # it runs: it is left alone
     started.kill()
     started.wait()
@@ -127,15 +174,17 @@ def test_what_a_kill_left_is_cleaned(slow: Slow) -> None:
     assert slow.run("--clean")[1] == "nothing was left in a storage"
 
 
+@pytest.mark.parametrize("store", ["slow", "slow_gcs"])
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
-def test_at_a_few_random_moments(slow: Slow, kind: signal.Signals) -> None:
-    _rounds(slow, kind, 3, random.Random())
+def test_at_a_few_random_moments(request: pytest.FixtureRequest, store: str, kind: signal.Signals) -> None:
+    _rounds(request.getfixturevalue(store), kind, 2, random.Random())
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("store", ["slow", "slow_gcs"])
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
-def test_at_fifty_random_moments(slow: Slow, kind: signal.Signals) -> None:
-    _rounds(slow, kind, 50, random.Random(4))
+def test_at_fifty_random_moments(request: pytest.FixtureRequest, store: str, kind: signal.Signals) -> None:
+    _rounds(request.getfixturevalue(store), kind, 50, random.Random(4))
 
 
 def _rounds(slow: Slow, kind: signal.Signals, count: int, chance: random.Random) -> None:
@@ -167,16 +216,6 @@ def _rounds(slow: Slow, kind: signal.Signals, count: int, chance: random.Random)
             assert hashlib.sha256(httpx.get(url).content).hexdigest() == slow.digest
         assert not slow.left() and not list(_tickets(slow)), (number, state)
     print(f"{kind.name}: {told}")
-
-
-def _parts(slow: Slow) -> list[Any]:
-    return [
-        part
-        for upload in slow.left()
-        for part in slow.client.list_parts(Bucket=slow.bucket, Key=upload["Key"], UploadId=upload["UploadId"]).get(
-            "Parts", []
-        )
-    ]
 
 
 def _tickets(slow: Slow) -> Iterator[Path]:

@@ -17,7 +17,7 @@ from dreamctl.datasetfolder import DatasetFolder
 from dreamctl.errors import DreamctlError, InvalidInput, NotFound
 from dreamctl.files import sha256_file
 from dreamctl.sources import repeats_of
-from dreamctl.workflows.gather import UrlOutcome
+from dreamctl.workflows.heap import UrlOutcome
 from dreamctl.workflows.prepare import PrepareReport
 from tests.fakes import Recorder
 from tests.website import Answer, Site, serving
