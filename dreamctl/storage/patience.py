@@ -15,6 +15,7 @@ FIRST_SECONDS = 14.0  # an endpoint that has not answered anything by then is ca
 FIRST_PATIENCE = 8.0
 PATIENCE_SECONDS = 120.0  # without any progress
 _LONGEST_PAUSE = 8.0
+_CHECK = "check the endpoint, the network and the proxy, or try again later"
 
 Result = TypeVar("Result")
 
@@ -101,9 +102,10 @@ class Line:
         try:
             within(FIRST_SECONDS, lambda: patiently(self._contact, Patience(FIRST_PATIENCE, stop)))
         except TimeoutError:
-            raise ProviderError(
-                f"{self._host()} did not answer within {FIRST_SECONDS:.0f} seconds",
-                hint="check the endpoint, the network and the proxy",
-            ) from None
+            sentence = f"{self._host()} did not answer within {FIRST_SECONDS:.0f} seconds"
+            raise ProviderError(sentence, hint=_CHECK) from None
+        except Passing as trouble:
+            trouble.hint = _CHECK
+            raise
         finally:
             stop.set()

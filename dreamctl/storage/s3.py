@@ -130,10 +130,10 @@ class S3Storage:
 
     def check_link(self, seconds: int | None) -> None:
         """A signature lives for seven days at most, and never longer than temporary credentials."""
+        _, end = self._bucket.credentials_end()
         if seconds is None:
             return
         check_lifetime(seconds)
-        _, end = self._bucket.credentials_end()
         left = (end - datetime.now(UTC)).total_seconds() if end else None
         if left is not None and left < seconds:
             raise CredentialsError(

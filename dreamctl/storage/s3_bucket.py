@@ -29,14 +29,18 @@ class Bucket:
     def __init__(self, name: str, prefix: str, access: Access) -> None:
         self.name, self.prefix = name, prefix
         self._access = access
-        self._line = Line(self._host, self._contact)
 
     @cached_property
     def service(self) -> Service:
         try:
             return Service.open(self._access)
         except Exception as error:
-            raise self._ours(error, f"open s3://{self.name}", self._access.s3_endpoint or "S3") from None
+            raise self._ours(error, f"open s3://{self.name}", "S3") from None
+
+    @cached_property
+    def _line(self) -> Line:
+        host = self.service.host  # opened here, not by the thread of the first contact: it may ask people for a code
+        return Line(lambda: host, self._contact)
 
     def full(self, key: str) -> str:
         """The key as the service knows it."""
@@ -123,11 +127,6 @@ class Bucket:
             return dict(method(Bucket=self.name, **parameters))
         except Exception as error:  # without its chain, which could show headers
             raise self._ours(error, action) from None
-
-    def _host(self) -> str:
-        """Without waiting for `service`, which may be what hangs: in a credential process, for example."""
-        opened: Service | None = vars(self).get("service")
-        return opened.host if opened else self._access.s3_endpoint or "S3"
 
     def _contact(self) -> None:
         """Ask whether the bucket is there. A refusal is an answer: why, the next request tells."""

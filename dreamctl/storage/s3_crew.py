@@ -15,7 +15,7 @@ from dreamctl.storage.base import Passing, Progress
 from dreamctl.storage.patience import Patience, patiently
 from dreamctl.storage.s3_client import THREADS
 from dreamctl.storage.s3_errors import NoAnswer
-from dreamctl.storage.slices import Slice, Source
+from dreamctl.storage.slices import Slice, Source, Stopped
 
 _TELL_SECONDS = 0.2
 _LEAVE_SECONDS = 3.0
@@ -154,6 +154,8 @@ class Crew:
         self._bodies[threading.get_ident()] = job, body
         try:
             answer = self._ask("upload_part", UploadId=self._upload, PartNumber=part.number, Body=body)
+        except Stopped:  # while it was read to be signed
+            return ""
         except Passing as trouble:
             if body.failure:  # the file's trouble, not the line's
                 raise body.failure from None
