@@ -44,7 +44,7 @@ from dreamctl.storage.slices import Slice, Source
 
 MOST_AT_ONCE = 5 * 10**9  # what S3 takes in one request, and so what can be put under a condition
 _AT_ONCE = 2 << 20  # what is larger goes in parts, which get through on lines that are cut often
-_PIECE = 1 << 20
+_PIECE = 1 << 18  # of a download; what came of one when its connection is cut is fetched again
 _TYPES = {".zip": "application/zip", ".json": "application/json"}
 _SECRETS = frozenset(("X-Amz-Signature", "X-Amz-Credential", "X-Amz-Security-Token"))
 
@@ -119,7 +119,7 @@ class S3Storage:
         for page in bucket.pages("list_objects_v2", action, Prefix=bucket.prefix + prefix, **delimiter):
             for item in page.get("Contents", ()):
                 key = str(item["Key"]).removeprefix(bucket.prefix)
-                if not key.endswith("/"):
+                if key and not key.endswith("/"):  # those are what consoles make for folders
                     yield StoredObject(key, int(item["Size"]), "", str(item["ETag"]))
 
     def delete(self, key: str) -> bool:

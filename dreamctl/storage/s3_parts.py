@@ -88,11 +88,12 @@ def remove(ask: Ask, upload: str) -> bool:
 def _aborted(ask: Ask, upload: str, patience: Patience) -> bool:
     """A part in flight may land after the end, so it is looked at again."""
     found = False
-    with contextlib.suppress(NoSuchUpload, Denied):  # Denied: not even that may be looked at
+    with contextlib.suppress(NoSuchUpload):
         for _ in range(5):
             patiently(lambda: ask("abort_multipart_upload", UploadId=upload), patience)
             found = True
-            patiently(lambda: ask("list_parts", UploadId=upload, MaxParts=1), patience)
+            with contextlib.suppress(Denied):
+                patiently(lambda: ask("list_parts", UploadId=upload, MaxParts=1), patience)
     return found
 
 
@@ -119,6 +120,9 @@ def _taken_up(ask: Ask, source: Source, ticket: Ticket | None) -> tuple[str, int
     """The upload that the ticket remembers, its part size, and the ETags of the parts that are there."""
     state = (ticket.state if ticket else None) or {}
     if (state.get("bytes"), state.get("sha256")) != (source.size, source.sha256):
+        if state.get("upload_id"):  # of another file; nobody will remember it
+            with contextlib.suppress(DreamctlError):
+                remove(ask, state["upload_id"])
         return None
     there: dict[int, str] = {}
     try:

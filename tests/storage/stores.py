@@ -29,6 +29,11 @@ def new_bucket(server: S3Server) -> str:
     return name
 
 
+def unfinished(server: S3Server, bucket: str) -> list[str]:
+    """The ids of the multipart uploads that the server holds in the bucket."""
+    return [item["UploadId"] for item in client_of(server).list_multipart_uploads(Bucket=bucket).get("Uploads", ())]
+
+
 def use_keys(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server's keys as this user's own, in the environment."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.access_key)
