@@ -15,26 +15,32 @@ FIRST_SECONDS = 14.0  # an endpoint that has not answered anything by then is ca
 FIRST_PATIENCE = 8.0
 PATIENCE_SECONDS = 120.0  # without any progress
 _LONGEST_PAUSE = 8.0
+_CHECK = "check the endpoint, the network and the proxy, or try again later"
 
 Result = TypeVar("Result")
 
 
 class Patience:
-    """How long trouble is borne: until nothing went forward for `seconds`. Shared by the threads of one transfer."""
+    """How long trouble is borne: until nothing went forward for `seconds` since it began.
 
-    def __init__(self, seconds: float = PATIENCE_SECONDS, stop: threading.Event | None = None) -> None:
-        self.seconds = seconds
+    Shared by the threads of one transfer.
+    """
+
+    def __init__(self, seconds: float | None = None, stop: threading.Event | None = None) -> None:
+        self.seconds = PATIENCE_SECONDS if seconds is None else seconds
         self.stop = stop or threading.Event()
-        self._since = time.monotonic()
+        self._since: float | None = None
 
     def progressed(self) -> None:
-        """Something went forward: the time starts again."""
-        self._since = time.monotonic()
+        """Something went forward: trouble begins anew."""
+        self._since = None
 
     def wait(self, attempt: int, trouble: Passing) -> None:
         """Pause before another try. Raises `trouble` when there is none, and when `stop` was set."""
+        now = time.monotonic()
+        since = self._since = self._since or now  # a slow request that fails in the end is tried again all the same
         pause = min(backoff(attempt), _LONGEST_PAUSE) if trouble.wait is None else trouble.wait
-        if time.monotonic() + pause - self._since > self.seconds or self.stop.wait(pause):
+        if now + pause - since > self.seconds or self.stop.wait(pause):
             raise trouble
 
 
@@ -47,6 +53,30 @@ def patiently(action: Callable[[], Result], patience: Patience) -> Result:
         except Passing as trouble:
             patience.wait(attempt, trouble)
             attempt += 1
+
+
+def within(seconds: float, action: Callable[[], Result]) -> Result:
+    """The result of `action`; raises TimeoutError where it takes longer.
+
+    It is called in a thread that is left behind when it hangs: in the resolver, in a handshake, in a silent server.
+    """
+    results: list[Result] = []
+    raised: list[BaseException] = []
+
+    def act() -> None:
+        try:
+            results.append(action())
+        except BaseException as error:  # raised again below, in the thread that waits
+            raised.append(error)
+
+    thread = threading.Thread(target=act, daemon=True, name="in time")
+    thread.start()
+    thread.join(seconds)
+    if raised:
+        raise raised[0]
+    if not results:
+        raise TimeoutError
+    return results[0]
 
 
 class Line:
@@ -68,23 +98,14 @@ class Line:
         return patiently(action, patience or Patience())
 
     def _reach(self) -> None:
-        """In a thread that is left behind when it hangs: in the resolver, in a handshake, in a silent server."""
-        raised: list[BaseException] = []
-        done = threading.Event()
-
-        def ask() -> None:
-            try:
-                patiently(self._contact, Patience(FIRST_PATIENCE, done))
-            except BaseException as error:  # raised again below, in the thread that waits
-                raised.append(error)
-            done.set()
-
-        threading.Thread(target=ask, daemon=True, name="first contact").start()
-        if not done.wait(FIRST_SECONDS):
-            done.set()
-            raise ProviderError(
-                f"{self._host()} did not answer within {FIRST_SECONDS:.0f} seconds",
-                hint="check the endpoint, the network and the proxy",
-            )
-        if raised:
-            raise raised[0]
+        stop = threading.Event()
+        try:
+            within(FIRST_SECONDS, lambda: patiently(self._contact, Patience(FIRST_PATIENCE, stop)))
+        except TimeoutError:
+            sentence = f"{self._host()} did not answer within {FIRST_SECONDS:.0f} seconds"
+            raise ProviderError(sentence, hint=_CHECK) from None
+        except Passing as trouble:
+            trouble.hint = _CHECK
+            raise
+        finally:
+            stop.set()

@@ -70,7 +70,7 @@ def _received(
     """Fill the partial file, and return its digest, which is the recorded one where one was."""
     digest = hashlib.sha256()
     with open(part, "a+b") as file:
-        have = _taken_up(file, stored.bytes, digest)
+        have = taken = _taken_up(file, stored.bytes, digest)
         if (free := free_bytes(part.parent)) < stored.bytes - have:
             part.unlink()
             raise DiskFull(
@@ -102,6 +102,8 @@ def _received(
         progress(stored.bytes, stored.bytes)
     if have != stored.bytes or (stored.sha256 and digest.hexdigest() != stored.sha256):
         part.unlink()
+        if taken:  # perhaps it was damaged by what ended the earlier try, such as a power failure
+            return _received(stored, part, pieces_from, progress, patience)
         raise ProviderError(
             f"{stored.key} is not what was stored: its SHA-256 is not the recorded one",
             hint="upload it again, or delete it",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import threading
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +26,7 @@ from dreamctl.storage.base import (
     Changed,
     Denied,
     Link,
+    Passing,
     Progress,
     StoredObject,
     Ticket,
@@ -34,13 +36,14 @@ from dreamctl.storage.base import (
     checked_key,
 )
 from dreamctl.storage.links import opens
-from dreamctl.storage.patience import Patience
+from dreamctl.storage.patience import Patience, patiently
 from dreamctl.storage.receiving import receive
 from dreamctl.storage.s3_bucket import Bucket
 from dreamctl.storage.s3_errors import NoBucket
 from dreamctl.storage.slices import Slice, Source
 
 MOST_AT_ONCE = 5 * 10**9  # what S3 takes in one request, and so what can be put under a condition
+_AT_ONCE = 2 << 20  # what is larger goes in parts, which get through on lines that are cut often
 _PIECE = 1 << 20
 _TYPES = {".zip": "application/zip", ".json": "application/json"}
 _SECRETS = frozenset(("X-Amz-Signature", "X-Amz-Credential", "X-Amz-Security-Token"))
@@ -91,7 +94,7 @@ class S3Storage:
                 # Without the quotes, as Amazon's own documentation sends it: Ceph takes them for a part of the tag.
                 condition = {"IfNoneMatch": "*"} if create_only else {"IfMatch": str(if_version).strip('"')}
                 self._put_at_once(key, source, {**about, **condition})
-            elif source.size <= s3_parts.LEAST_PART:
+            elif source.size <= _AT_ONCE:
                 self._put_at_once(key, source, about)
             else:
 
@@ -127,10 +130,10 @@ class S3Storage:
 
     def check_link(self, seconds: int | None) -> None:
         """A signature lives for seven days at most, and never longer than temporary credentials."""
+        _, end = self._bucket.credentials_end()
         if seconds is None:
             return
         check_lifetime(seconds)
-        _, end = self._bucket.credentials_end()
         left = (end - datetime.now(UTC)).total_seconds() if end else None
         if left is not None and left < seconds:
             raise CredentialsError(
@@ -163,9 +166,7 @@ class S3Storage:
 
     def abandon(self, key: str, state: dict[str, Any]) -> bool:
         """Remove the parts of the upload; of one whose id was never learnt, those of all uploads of this very key."""
-        ask = self._bucket.ask(key)
-        uploads = [str(state["upload_id"])] if state.get("upload_id") else s3_parts.of_key(ask)
-        return sum(s3_parts.abort(ask, upload) for upload in uploads) > 0
+        return s3_parts.remove(self._bucket.ask(key), str(state.get("upload_id", "")))
 
     def unfinished(self) -> Iterator[Unfinished]:
         """By the bucket's list of multipart uploads."""
@@ -192,14 +193,24 @@ class S3Storage:
             raise Changed(f"{self._bucket.shown(key)} was changed by somebody else", hint="look at it, then try again")
 
     def _put_at_once(self, key: str, source: Source, about: Mapping[str, Any]) -> None:
-        bucket, patience = self._bucket, Patience()
+        bucket = self._bucket
         if source.size > MOST_AT_ONCE:
             raise InvalidInput(f"{source.path} is too large to be put under a condition", hint="5 GB are the most")
         if not source.trusted and sha256_file(source.path) != source.sha256:
             raise source.changed()
-        body = Slice(source, 0, source.size, patience.stop)
+        ask, stop = bucket.ask(key), threading.Event()
+
+        def once() -> object:
+            body = Slice(source, 0, source.size, stop)  # a new one: what was cut is read from its start again
+            try:
+                return ask("put_object", Body=body, **about)
+            except Passing:
+                if body.failure:
+                    raise body.failure from None
+                raise
+
         try:
-            bucket.call("put_object", f"write {bucket.shown(key)}", patience, Key=bucket.full(key), Body=body, **about)
+            patiently(once, Patience())
         except Changed:  # perhaps by ourselves: the answer to an earlier try may have been lost
             if bucket.look(key).get("Metadata", {}).get("put") != about["Metadata"]["put"]:
                 raise

@@ -11,11 +11,11 @@ from dreamctl.errors import DreamctlError, NotFound
 from dreamctl.storage.base import Access, Passing, checked_key
 from dreamctl.storage.patience import Line, Patience
 from dreamctl.storage.s3_client import Service
+from dreamctl.storage.s3_crew import Ask
 from dreamctl.storage.s3_errors import NoBucket, NoSuchUpload, Place, code_of, no_bucket, translated
-from dreamctl.storage.s3_parts import Ask
 
 _UNTOLD = frozenset(("400", "403", "404"))  # statuses of a HEAD, whose reason only a GET tells
-_WRITES = frozenset(("upload_part", "create_multipart_upload", "complete_multipart_upload"))
+_WRITES = frozenset(("put_object", "upload_part", "create_multipart_upload", "complete_multipart_upload"))
 _FOLLOWS = {
     "ContinuationToken": "NextContinuationToken",
     "KeyMarker": "NextKeyMarker",
@@ -29,14 +29,18 @@ class Bucket:
     def __init__(self, name: str, prefix: str, access: Access) -> None:
         self.name, self.prefix = name, prefix
         self._access = access
-        self._line = Line(lambda: self.service.host, self._contact)
 
     @cached_property
     def service(self) -> Service:
         try:
             return Service.open(self._access)
         except Exception as error:
-            raise self._ours(error, f"open s3://{self.name}", self._access.s3_endpoint or "S3") from None
+            raise self._ours(error, f"open s3://{self.name}", "S3") from None
+
+    @cached_property
+    def _line(self) -> Line:
+        host = self.service.host  # opened here, not by the thread of the first contact: it may ask people for a code
+        return Line(lambda: host, self._contact)
 
     def full(self, key: str) -> str:
         """The key as the service knows it."""

@@ -13,8 +13,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dreamctl import __version__
-from dreamctl.http import quiet_loggers
+from dreamctl.errors import CredentialsError
+from dreamctl.http import printable, quiet_loggers, remember_secret
 from dreamctl.storage.base import Access
+from dreamctl.storage.s3_errors import KEYS
 from dreamctl.storage.slices import Slice
 
 CONNECT_SECONDS, READ_SECONDS = 5, 60
@@ -36,12 +38,13 @@ class Service:
 
     @classmethod
     def open(cls, access: Access) -> Service:
-        """Raises what boto3 raises; nothing is asked of the network yet, but perhaps of a credential process."""
+        """Raises CredentialsError, and what boto3 raises; the endpoint is not asked yet, only who gives credentials."""
         import boto3
         import botocore.session
 
         quiet_loggers(*_LOGGERS)
         core = botocore.session.Session(profile=access.s3_profile)
+        credentials = _credentials(core)
         session = boto3.Session(botocore_session=core)
         client = _client(session, core, access, amazon=access.s3_endpoint is None)
         amazon = _is_amazon(client.meta.endpoint_url)
@@ -49,7 +52,8 @@ class Service:
             client = _client(session, core, access, amazon)
         client.meta.events.register("before-send.s3", _about_to_send)
         host = urlsplit(client.meta.endpoint_url).netloc
-        return cls(client, host, amazon, core.get_config_variable("ca_bundle"), core.get_credentials())
+        ca_bundle = core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
+        return cls(client, host, amazon, ca_bundle, credentials)
 
     def unsigned(self) -> Any:
         """The same client without credentials: its "presigned" URLs are plain ones."""
@@ -63,9 +67,29 @@ class Service:
 
     def credentials_end(self) -> tuple[bool, datetime | None]:
         """Whether the credentials are temporary, and when they die where that is known."""
-        if self.credentials is None or not self.credentials.get_frozen_credentials().token:
+        if not self.credentials.get_frozen_credentials().token:
             return False, None
         return True, getattr(self.credentials, "_expiry_time", None)  # botocore shows it nowhere else
+
+
+def _credentials(core: Any) -> Any:
+    """Those of Amazon's own chain, had now: what is wrong with them is told before anything else is done."""
+    from botocore.exceptions import BotoCoreError, NoCredentialsError
+
+    try:
+        credentials = core.get_credentials()
+        if credentials is None:
+            raise NoCredentialsError
+        frozen = credentials.get_frozen_credentials()
+    except (BotoCoreError, RuntimeError):  # said by botocore itself
+        raise
+    except Exception as error:  # whatever the answer of a credential process makes botocore stumble over
+        raise CredentialsError(f"no keys for S3 could be had: {printable(str(error))}", hint=KEYS) from None
+    for value in filter(None, (frozen.secret_key, frozen.token)):
+        remember_secret(value)
+    if any(char.isspace() for char in f"{frozen.access_key}{frozen.secret_key}{frozen.token}"):
+        raise CredentialsError("the keys for S3 hold a space or a line break, and so are none", hint=KEYS)
+    return credentials
 
 
 def _about_to_send(request: Any, **_: Any) -> None:
@@ -82,7 +106,9 @@ def _is_amazon(endpoint: str) -> bool:
 def _client(session: Any, core: Any, access: Access, amazon: bool) -> Any:
     from botocore.config import Config
 
-    addressing = access.s3_addressing if access.s3_addressing != "auto" else "auto" if amazon else "path"
+    # boto3's own "auto" signs URLs of s3.amazonaws.com, which sends on to other regions what then is signed wrong. A
+    # bucket that does not fit into a certificate's name goes into the path in spite of "virtual".
+    addressing = access.s3_addressing if access.s3_addressing != "auto" else "virtual" if amazon else "path"
     checksums = _checksums(core, access, amazon)
     s3: dict[str, Any] = {"addressing_style": addressing}
     if checksums == "when_required":

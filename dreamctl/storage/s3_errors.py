@@ -15,6 +15,10 @@ from dreamctl.http import passing, printable, retry_after
 from dreamctl.storage.base import Changed, Denied, Passing
 
 
+class NoAnswer(Passing):
+    """The connection was not made, or ended before an answer."""
+
+
 class NoSuchUpload(ProviderError):
     """The multipart upload is ended, or was never begun."""
 
@@ -32,7 +36,7 @@ class Place:
     action: str
 
 
-_KEYS = "check the access key and the secret key (AWS_ACCESS_KEY_ID …, ~/.aws/credentials, or the setting s3_profile)"
+KEYS = "check the access key and the secret key (AWS_ACCESS_KEY_ID …, ~/.aws/credentials, or the setting s3_profile)"
 _RENEW = "get new ones, such as by `aws sso login`, or use keys that last"
 _LATER = "run the same command again: what was sent is not sent again"
 
@@ -41,8 +45,8 @@ _SENTENCES: Mapping[str, tuple[type[DreamctlError], str, str]] = {
     "NoSuchBucket": (NoBucket, "there is no bucket {bucket!r} at {host}", "check its name, or create it first"),
     "NoSuchKey": (NotFound, "cannot {action}: nothing is there", "check the key"),
     "NoSuchUpload": (NoSuchUpload, "the upload at {host} is ended already", "run the same command again"),
-    "InvalidAccessKeyId": (CredentialsError, "{host} does not know the access key", _KEYS),
-    "SignatureDoesNotMatch": (CredentialsError, "{host} refuses the signature: the secret key is wrong", _KEYS),
+    "InvalidAccessKeyId": (CredentialsError, "{host} does not know the access key", KEYS),
+    "SignatureDoesNotMatch": (CredentialsError, "{host} refuses the signature: the secret key is wrong", KEYS),
     "ExpiredToken": (CredentialsError, "the temporary credentials for {host} have expired", _RENEW),
     "ExpiredTokenException": (CredentialsError, "the temporary credentials for {host} have expired", _RENEW),
     "TokenRefreshRequired": (CredentialsError, "the temporary credentials for {host} have expired", _RENEW),
@@ -50,7 +54,7 @@ _SENTENCES: Mapping[str, tuple[type[DreamctlError], str, str]] = {
     "RequestExpired": (CredentialsError, "{host} calls the request too old", "is this computer's clock right?"),
     "AccessDenied": (
         Denied, "no permission to {action}",
-        "let the account read and write there (s3:GetObject, s3:PutObject, s3:AbortMultipartUpload), or use another",
+        "let the account do that (s3:GetObject, s3:PutObject, s3:ListBucket, s3:AbortMultipartUpload), or use another",
     ),
     "AllAccessDisabled": (Denied, "no permission to {action}: the bucket is locked", "ask its owner"),
     "AccountProblem": (CredentialsError, "{host} refuses the account", "look at its console"),
@@ -80,7 +84,7 @@ _PASSING = frozenset(
      "XAmzContentSHA256Mismatch")
 )  # fmt: skip
 _ERRNO = re.compile(r"\[Errno -?\d+\] ([^'\")]+)")
-_CERTIFICATE = ("certificate", "hostname", "wrong version number", "wrong_version_number")
+_CERTIFICATE = ("certificate", "hostname", "no such file")
 
 
 def translated(error: Exception, place: Place) -> DreamctlError:
@@ -92,27 +96,24 @@ def translated(error: Exception, place: Place) -> DreamctlError:
     if isinstance(error, known.ClientError):
         return _refused(error.response, place)
     said = printable(str(error))
-    if isinstance(error, known.SSLError) and any(word in said.lower() for word in _CERTIFICATE):
-        return ProviderError(
-            f"{place.host} cannot be trusted: {said}",
-            hint="set AWS_CA_BUNDLE to the file of its certificate authority, or correct the endpoint",
-        )
+    if isinstance(error, known.SSLError) and (wrong := _distrusted(str(error.kwargs["error"]), place.host)):
+        return wrong
     if isinstance(error, (known.NoCredentialsError, known.PartialCredentialsError)):
-        return CredentialsError(f"there are no keys for {place.host}: {_first(said)}", hint=_KEYS)
+        return CredentialsError(f"there are no keys for {place.host}: {_first(said)}", hint=KEYS)
     if isinstance(error, known.ProfileNotFound):
-        return CredentialsError(
-            f"s3_profile: {_first(said)}", hint="`aws configure list-profiles` shows those there are"
-        )
+        return CredentialsError(_first(said), hint="`aws configure list-profiles` shows those there are")
+    if isinstance(error, known.ConfigParseError):
+        return InvalidInput(_first(said), field="storage", hint="correct that file")
     if isinstance(error, _credential_errors()):
-        return CredentialsError(f"no keys for {place.host} could be had: {said}", hint=_RENEW)
+        return _no_keys(said, place)
     if isinstance(error, known.ParamValidationError):
         return InvalidInput(f"cannot {place.action}: {said}", field="storage", hint="check the bucket's name")
-    if isinstance(error, (known.HTTPClientError, known.ConnectionError, *_broken())):
-        return Passing(f"cannot reach {place.host}: {_reason(error, said)}", hint=_LATER)
+    if isinstance(error, (known.HTTPClientError, known.ConnectionError, known.IncompleteReadError)):
+        return NoAnswer(f"cannot reach {place.host}: {_reason(error)}", hint=_LATER)
     if isinstance(error, (known.BotoCoreError, ValueError)):
         return InvalidInput(f"cannot {place.action}: {said}", field="storage", hint="check endpoint, region and bucket")
-    if isinstance(error, RuntimeError):  # botocore's own words for credentials that a refresh did not renew
-        return CredentialsError(f"no keys for {place.host} could be had: {said}", hint=_RENEW)
+    if isinstance(error, (RuntimeError, OSError)):  # of credentials: renewed and dead all the same; by a lost program
+        return _no_keys(said, place)
     raise error
 
 
@@ -141,12 +142,13 @@ def _refused(response: Mapping[str, Any], place: Place) -> DreamctlError:
         kind, sentence, hint = _SENTENCES[code]
         return kind(sentence.format(bucket=place.bucket, host=place.host, action=place.action), hint=hint)
     detail = printable(str(response.get("Error", {}).get("Message", "")))[:200]
-    sentence = f"{place.host} answered {status} {printable(code)} when asked to {place.action}".replace("  ", " ")
+    said = f"{status} {printable(code)}" if code not in ("", str(status)) else f"{status}"
+    sentence = f"{place.host} answered {said} when asked to {place.action}"
     sentence += f": {detail}" if detail and detail != code else ""
     if code in _PASSING or (passing(status) and status not in (501, 507)):
         return Passing(sentence, hint=_LATER, wait=retry_after(headers.get("retry-after", "")))
     if status in (401, 403):
-        return CredentialsError(sentence, hint=_KEYS)
+        return CredentialsError(sentence, hint=KEYS)
     return ProviderError(sentence, hint="check endpoint, region and bucket")
 
 
@@ -158,10 +160,36 @@ def _skew(date: str) -> str:
     return f"{spoken(abs(apart))} {'ahead' if apart > 0 else 'behind'}"
 
 
-def _reason(error: Exception, said: str) -> str:
-    """The system's own word for what is wrong, without the URL that botocore tells."""
-    found = _ERRNO.search(str(getattr(error, "kwargs", {}).get("error", "")))
-    return printable(found[1]).lower() if found else _first(said.partition(': "http')[0])
+def _distrusted(said: str, host: str) -> DreamctlError | None:
+    """What TLS says, where it will say so again."""
+    if "wrong version number" in said:
+        return ProviderError(f"{host} does not speak TLS", hint="write the endpoint with http://, or correct its port")
+    if not any(word in said.lower() for word in _CERTIFICATE):
+        return None
+    return ProviderError(
+        f"{host} cannot be trusted: {printable(said)}",
+        hint="set AWS_CA_BUNDLE to the file of its certificate authority, or correct the endpoint",
+    )
+
+
+def _no_keys(said: str, place: Place) -> CredentialsError:
+    return CredentialsError(f"no keys for {place.host} could be had: {said[:300].rstrip('.')}", hint=_RENEW)
+
+
+def _reason(error: Exception) -> str:
+    """The system's own word for what is wrong; never the text of the error, which may hold anything, headers too."""
+    from botocore import exceptions as known
+
+    cause = getattr(error, "kwargs", {}).get("error", "")
+    if found := _ERRNO.search(str(cause)):
+        reason = printable(found[1]).lower()
+    elif isinstance(error, (known.ReadTimeoutError, known.ConnectTimeoutError)):
+        reason = "it did not answer in time"
+    elif isinstance(error, (known.ConnectionClosedError, known.IncompleteReadError)):
+        reason = "it closed the connection"
+    else:
+        reason = f"the request failed ({type(cause or error).__name__})"
+    return f"by the proxy: {reason}" if isinstance(error, known.ProxyConnectionError) else reason
 
 
 def _first(text: str) -> str:
@@ -169,17 +197,11 @@ def _first(text: str) -> str:
     return text.partition(". ")[0].rstrip(".")
 
 
-def _broken() -> tuple[type[Exception], ...]:
-    from botocore import exceptions as known
-
-    return known.ResponseStreamingError, known.IncompleteReadError
-
-
 def _credential_errors() -> tuple[type[Exception], ...]:
     from botocore import exceptions as known
 
     names = (
         "CredentialRetrievalError", "UnauthorizedSSOTokenError", "SSOError", "TokenRetrievalError",
-        "MetadataRetrievalError", "InvalidConfigError", "RefreshWithMFAUnsupportedError", "ConfigParseError",
+        "MetadataRetrievalError", "InvalidConfigError", "RefreshWithMFAUnsupportedError",
     )  # fmt: skip
     return tuple(getattr(known, name) for name in names if hasattr(known, name))
