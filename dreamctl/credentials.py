@@ -61,10 +61,7 @@ PROVIDERS: Mapping[str, Provider] = {
 }  # fmt: skip
 
 
-_CLOUD_KEYS = (
-    ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
-    ("GOOGLE_APPLICATION_CREDENTIALS",),
-)
+_CLOUD_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 @dataclass(frozen=True)
@@ -109,14 +106,14 @@ def hub_environment(endpoint: str | None, project: Path | None = None) -> dict[s
 def cloud_environment(project: Path | None = None) -> dict[str, str]:
     """The keys of object storage that the project's `.env` holds, for the clouds' own libraries, which read variables.
 
-    The environment beats it, a set of keys as a whole. Nothing else is taken from there: an endpoint would receive
-    what is signed. Secrets are hidden by `http.redact` from now on.
+    The environment beats it, the keys as a whole. Nothing else is taken from there: an endpoint would receive what is
+    signed, and a Google account's file may send any other file to a stranger. Secrets are hidden by `http.redact` from
+    now on.
     """
-    dotenv = read_dotenv((project or paths.project_dir()) / ".env")
     found: dict[str, str] = {}
-    for group in _CLOUD_KEYS:
-        if not any(os.environ.get(name) for name in group):
-            found |= {name: value for name in group if (value := dotenv.get(name))}
+    if not any(os.environ.get(name) for name in _CLOUD_KEYS):
+        dotenv = read_dotenv((project or paths.project_dir()) / ".env")
+        found = {name: value for name in _CLOUD_KEYS if (value := dotenv.get(name))}
     for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         http.remember_secret(found.get(name) or os.environ.get(name, ""))
     return found

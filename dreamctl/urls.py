@@ -71,8 +71,6 @@ def check(url: str, any_port: bool = False) -> SplitResult:
     """The parts of a URL that may be fetched. Raises BadURL, without repeating the URL."""
     if len(url) > _MAX_LENGTH:
         raise BadURL(f"is longer than {_MAX_LENGTH} characters", hint=_ADVICE)
-    if is_url(url) and url.lower().partition("://")[0] in plugins.BUILT_IN["storages"]:
-        raise BadURL("is in a storage, which a list cannot name", hint="name it on the line instead")
     if not url.lower().startswith(("http://", "https://")):
         raise BadURL("is not an http or https URL", hint=_ADVICE)
     if any(not char.isprintable() or char in ' <>"\\' for char in url):
@@ -136,6 +134,8 @@ def read_list(path: Path, called: str = "") -> tuple[list[Wanted], list[BadLine]
     wanted, bad = [], []
     for item in rows:
         try:
+            if is_url(item.url) and item.url.lower().partition("://")[0] in plugins.BUILT_IN["storages"]:
+                raise BadURL("is in a storage, which a list cannot name", hint="name it on the line instead")
             check(item.url, any_port=True)
             wanted.append(item)
         except BadURL as error:

@@ -134,9 +134,9 @@ def test_only_a_few_are_under_way_at_once(site: Site, bring: Bring) -> None:
             if now == AT_ONCE:
                 full.set()
         full.wait(30)
-        request.wfile.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
-        with lock:
+        with lock:  # before the answer: whoever has it may already ask for the next
             now -= 1
+        request.wfile.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
 
     bring(*(site.put(f"/{number}", wait) for number in range(3 * AT_ONCE)))
     assert most == AT_ONCE

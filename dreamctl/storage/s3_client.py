@@ -6,6 +6,7 @@ URLs are signed with version 2. There bodies are signed instead, so that the ser
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from datetime import datetime
@@ -43,6 +44,7 @@ class Service:
         import botocore.session
 
         quiet_loggers(*_LOGGERS)
+        quiet_loggers("botocore.credentials", level=logging.ERROR)  # what it warns of is raised as well
         core = botocore.session.Session(profile=access.s3_profile)
         credentials = _credentials(core)
         session = boto3.Session(botocore_session=core)

@@ -25,7 +25,7 @@ from dreamctl.errors import (
 from dreamctl.files import Stamp, explained, sha256_file, stamp_of
 from dreamctl.runfolder import now
 from dreamctl.sources import clean_stem
-from dreamctl.storage.base import Access, Storage, content_key
+from dreamctl.storage.base import Access, Denied, Storage, content_key
 from dreamctl.workflows.datasets import chosen_dataset, folder_at, locked_dataset
 from dreamctl.workflows.scratch import scratch
 from dreamctl.workflows.tickets import FileTicket, Journey
@@ -231,6 +231,9 @@ def _send(context: Context, storage: Storage, parcel: Parcel, size: int, ticket:
 
     try:
         storage.put(parcel.key, parcel.file, parcel.sha256, stamp=parcel.stamp, ticket=ticket, progress=progress)
+    except Denied:  # it will not go on either
+        _abandoned(storage, ticket)
+        raise
     except (ProviderError, CredentialsError) as error:
         if ticket.state:
             error.hint = f"{error.hint + '; ' if error.hint else ''}`dreamctl upload --resume` goes on where it ended"
