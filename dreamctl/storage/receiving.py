@@ -19,6 +19,7 @@ from dreamctl.storage.patience import Patience
 
 _PIECE = 1 << 20
 _TELL_SECONDS = 0.2
+_CUT_PAUSE = 0.1
 
 
 class _Hash(Protocol):
@@ -79,8 +80,9 @@ def _received(
             )
         attempt, told = 0, 0.0
         while have < stored.bytes:
+            start = have
             try:
-                for piece in pieces_from(have):
+                for piece in pieces_from(start):
                     file.write(piece)
                     digest.update(piece)
                     have += len(piece)
@@ -94,6 +96,8 @@ def _received(
                 if have < stored.bytes:
                     raise Passing(f"{stored.key} came cut off", hint="try again later")
             except Passing as trouble:
+                if have > start and trouble.wait is None:  # cut while it ran: whoever cuts answers again at once
+                    trouble.wait = _CUT_PAUSE
                 patience.wait(attempt, trouble)
                 attempt += 1
         file.flush()

@@ -19,7 +19,8 @@ from dreamctl.storage.slices import Slice, Source, Stopped
 
 _TELL_SECONDS = 0.2
 _LEAVE_SECONDS = 3.0
-_CUT_PAUSE, _BORNE_CUTS = 0.2, 40
+_CUT_PAUSE = 0.2
+_BORNE_CUTS = 40  # of one part, while bytes pass at all; then they count as trouble
 
 
 class Ask(Protocol):
