@@ -150,6 +150,7 @@ def test_killed_it_goes_on_where_it_was(slow: Slow) -> None:
 
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
 def test_told_to_stop_it_leaves_nothing(slow: Slow, kind: signal.Signals) -> None:
+    slow.line.delay = 0.2
     started = slow.start(str(slow.file))
     _until(lambda: bool(slow.parts()))
     started.send_signal(kind)
