@@ -78,8 +78,11 @@ def remove(ask: Ask, upload: str) -> bool:
     False where there was none. Raises ProviderError soon where nobody answers: it is for people who want to leave.
     """
     patience = Patience(_REMOVE_SECONDS)
+    uploads = [upload] if upload else []
     try:
-        uploads = [upload] if upload else _of_key(ask, patience)
+        if not upload:
+            with contextlib.suppress(Denied):  # who may not look finds none
+                uploads = _of_key(ask, patience)
         return sum(within(_REMOVE_SECONDS, functools.partial(_aborted, ask, each, patience)) for each in uploads) > 0
     except TimeoutError:
         raise ProviderError("what was sent could not be removed: there was no answer", hint="try it again") from None
@@ -98,7 +101,7 @@ def _aborted(ask: Ask, upload: str, patience: Patience) -> bool:
 
 
 def _of_key(ask: Ask, patience: Patience) -> list[str]:
-    """The ids of the object's unfinished uploads, oldest first."""
+    """The ids of the object's unfinished uploads, oldest first. Raises Denied where nobody may look."""
     found = patiently(lambda: ask("list_multipart_uploads"), patience).get("Uploads", ())
     return [str(item["UploadId"]) for item in sorted(found, key=lambda item: str(item["Initiated"]))]
 

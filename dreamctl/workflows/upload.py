@@ -239,11 +239,8 @@ def _send(context: Context, storage: Storage, parcel: Parcel, size: int, ticket:
             error.hint = f"{error.hint + '; ' if error.hint else ''}`dreamctl upload --resume` goes on where it ended"
         raise
     except KeyboardInterrupt as raised:
-        left = _abandoned(storage, ticket)
         kind = "terminated" if isinstance(raised, Signalled) else "stopped"
-        said = "parts of it may be left in the storage" if left else "nothing of it is left in the storage"
-        hint = "`dreamctl upload --clean` removes them" if left else "run the same command again"
-        raise signalled_error(raised, f"{kind}: {said}", hint) from raised
+        raise signalled_error(raised, *_stopped(storage, ticket, kind)) from raised
     except DreamctlError:
         _abandoned(storage, ticket)
         raise
@@ -258,3 +255,16 @@ def _abandoned(storage: Storage, ticket: FileTicket) -> bool:
     except (DreamctlError, KeyboardInterrupt):
         return True
     return False
+
+
+def _stopped(storage: Storage, ticket: FileTicket, kind: str) -> tuple[str, str]:
+    """What is told, and advised, after Ctrl-C or SIGTERM."""
+    if _abandoned(storage, ticket):
+        return f"{kind}: parts of it may be left in the storage", "`dreamctl upload --clean` removes them"
+    try:
+        stored = storage.head(ticket.journey.key)
+    except (DreamctlError, KeyboardInterrupt):
+        stored = None
+    if stored and stored.sha256 == ticket.journey.sha256:
+        return f"{kind}: it was uploaded already", "the same command again prints its URL"
+    return f"{kind}: nothing of it is left in the storage", "run the same command again"

@@ -211,7 +211,7 @@ def test_the_registry_keeps_bucket_and_key(ceph: str, user: Path, capsys: Captur
     [
         ({"AWS_ACCESS_KEY_ID": "NOBODY"}, [], 4, "does not know the access key"),
         ({"AWS_SECRET_ACCESS_KEY": "wrong"}, [], 4, "the secret key is wrong"),
-        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, [], 4, "there are no keys for 127.0.0.1"),
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, [], 4, "there are no keys for S3"),
         ({}, ["--to", "s3://no-such-bucket/x"], 3, "there is no bucket 'no-such-bucket'"),
         ({}, ["--to", "s3://"], 2, "names no bucket"),
         ({}, ["--expires", "8d"], 2, "7 d at most"),
