@@ -15,6 +15,7 @@ FIRST_SECONDS = 14.0  # an endpoint that has not answered anything by then is ca
 FIRST_PATIENCE = 8.0
 PATIENCE_SECONDS = 120.0  # without any progress
 _LONGEST_PAUSE = 8.0
+_LONGEST_CUT_PAUSE = 0.2
 _CHECK = "check the endpoint, the network and the proxy, or try again later"
 
 Result = TypeVar("Result")
@@ -53,6 +54,14 @@ def patiently(action: Callable[[], Result], patience: Patience) -> Result:
         except Passing as trouble:
             patience.wait(attempt, trouble)
             attempt += 1
+
+
+def cut_pause(began: float) -> float:
+    """Seconds to wait after what was cut while it ran, since `began`: whoever cuts lines answers again at once.
+
+    Short beside what it took, so that of several that are cut again and again most are under way at a time.
+    """
+    return min((time.monotonic() - began) / 4, _LONGEST_CUT_PAUSE)
 
 
 def within(seconds: float, action: Callable[[], Result]) -> Result:

@@ -15,11 +15,10 @@ from dreamctl.domain.quantities import bytes_text
 from dreamctl.errors import DiskFull, ProviderError
 from dreamctl.files import explained, free_bytes, locked, sync_folder
 from dreamctl.storage.base import Passing, Progress, StoredObject
-from dreamctl.storage.patience import Patience
+from dreamctl.storage.patience import Patience, cut_pause
 
 _PIECE = 1 << 20
 _TELL_SECONDS = 0.2
-_CUT_PAUSE = 0.1
 
 
 class _Hash(Protocol):
@@ -80,7 +79,7 @@ def _received(
             )
         attempt, told = 0, 0.0
         while have < stored.bytes:
-            start = have
+            start, began = have, time.monotonic()
             try:
                 for piece in pieces_from(start):
                     file.write(piece)
@@ -96,8 +95,8 @@ def _received(
                 if have < stored.bytes:
                     raise Passing(f"{stored.key} came cut off", hint="try again later")
             except Passing as trouble:
-                if have > start and trouble.wait is None:  # cut while it ran: whoever cuts answers again at once
-                    trouble.wait = _CUT_PAUSE
+                if have > start and trouble.wait is None:
+                    trouble.wait = cut_pause(began)
                 patience.wait(attempt, trouble)
                 attempt += 1
         file.flush()

@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from dreamctl.storage.base import Passing, Progress
-from dreamctl.storage.patience import Patience, patiently
+from dreamctl.storage.patience import Patience, cut_pause, patiently
 from dreamctl.storage.s3_client import THREADS
 from dreamctl.storage.s3_errors import NoAnswer
 from dreamctl.storage.slices import Slice, Source, Stopped
 
 _TELL_SECONDS = 0.2
 _LEAVE_SECONDS = 3.0
-_CUT_PAUSE = 0.2
 _BORNE_CUTS = 40  # of one part, while bytes pass at all; then they count as trouble
 
 
@@ -166,7 +165,7 @@ class Crew:
                 job.cuts += 1
                 if job.cuts <= _BORNE_CUTS:
                     self._patience.progressed()  # the line lives
-                trouble.wait = min(_CUT_PAUSE, (time.monotonic() - began) / 4)
+                trouble.wait = cut_pause(began)
             raise
         finally:
             del self._bodies[threading.get_ident()]

@@ -46,7 +46,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No waiting between tries, and no patience to speak of."""
     monkeypatch.setattr(patience, "backoff", lambda attempt: 0.001)
     monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.2)
-    monkeypatch.setattr(receiving, "_CUT_PAUSE", 0.001)
 
 
 @pytest.fixture

@@ -49,7 +49,9 @@ only_plain = pytest.mark.parametrize("between", ["plain"], indirect=True)
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("size", list(MIBS))
+@pytest.mark.parametrize(
+    ("between", "size"), [*(("plain", size) for size in MIBS), ("tls", "large")], indirect=["between"]
+)
 def test_a_line_that_is_cut_each_3_mb_carries_everything_both_ways(
     storage: S3Storage, between: Proxy, size: str, tmp_path: Path
 ) -> None:
