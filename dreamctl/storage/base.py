@@ -211,4 +211,7 @@ def bucket_and_prefix(url: str, scheme: str) -> tuple[str, str]:
         raise InvalidInput(
             f"{url!r} holds a character that means something else in a URL", field="storage", hint="no ? and no #"
         )
-    return bucket, f"{checked_key(prefix)}/" if prefix else ""
+    try:
+        return bucket, f"{checked_key(prefix)}/" if prefix else ""
+    except InvalidInput as error:
+        raise InvalidInput(f"{url!r} names no folder: {error.message}", field="storage", hint=error.hint) from None

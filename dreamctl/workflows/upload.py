@@ -109,6 +109,9 @@ def upload(
                 _send(context, storage, parcel, size, ticket)
             elif ticket.state is not None:
                 storage.abandon(parcel.key, ticket.state)  # somebody else was quicker
+            last = registry.last_upload(_name(parcel.source), url)
+            if last and last.public and last.key == parcel.key and not public:
+                context.reporter.warn("it was uploaded with --public before, and everybody can still read it")
             stamp = "" if parcel.content else _text(parcel.stamp)
             registry.record_upload(
                 Upload(
