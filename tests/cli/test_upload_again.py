@@ -15,9 +15,12 @@ import pytest
 
 from dreamctl import paths
 from dreamctl.cli.app import main
+from dreamctl.context import Context
 from dreamctl.files import locked, stamp_of
+from dreamctl.reporter import Silent
 from dreamctl.storage.slices import Source, Unreadable
 from dreamctl.workflows import unfinished
+from dreamctl.workflows.upload import upload
 from tests.fakes import write_dataset
 from tests.servers.ceph import Ceph
 from tests.servers.proxy import proxy
@@ -122,23 +125,26 @@ def test_a_bucket_that_cannot_be_asked_keeps_its_ticket(
     assert "is kept: " in err and "removed" not in out and len(tickets()) == 1
 
 
-def test_two_of_the_same_follow_each_other(bucket: str, user: Path, ceph_servers: Ceph, capsys: Capture) -> None:
+def test_two_of_the_same_follow_each_other(bucket: str, user: Path) -> None:
     file, _ = random_file(user / "one.bin", 100)
-    released = threading.Event()
-    held = threading.Event()
+    held, released = threading.Event(), threading.Event()
+
+    class Told(Silent):
+        def note(self, message: str) -> None:
+            if message == "waiting for the test":
+                released.set()
 
     def hold() -> None:
         with every_lock():
             held.set()
-            released.wait(30)
+            assert released.wait(60)
 
     thread = threading.Thread(target=hold)
     thread.start()
-    held.wait(30)
-    threading.Timer(1, released.set).start()
-    assert main(["upload", str(file), "--to", f"s3://{bucket}"]) == 0
+    assert held.wait(60)
+    upload(Context.open(None, {}, Told()), file, f"s3://{bucket}")
     thread.join()
-    assert "waiting for the test" in capsys.readouterr().err
+    assert released.is_set()
 
 
 def every_lock() -> contextlib.ExitStack:
