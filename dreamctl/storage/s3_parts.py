@@ -7,7 +7,6 @@ the whole is computed on the way, and nothing becomes visible where it is not th
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -80,13 +79,14 @@ def remove(ask: Ask, upload: str, began: float) -> bool:
 
     False where there was none. Raises ProviderError soon where nobody answers: it is for people who want to leave.
     """
-    patience = Patience(_REMOVE_SECONDS)
-    uploads = [upload] if upload else []
+
+    def act() -> bool:
+        patience = Patience(_REMOVE_SECONDS)
+        uploads = [upload] if upload else _of_key(ask, patience, began)
+        return sum(_aborted(ask, each, patience) for each in uploads) > 0
+
     try:
-        if not upload:
-            with contextlib.suppress(Denied):  # who may not look finds none
-                uploads = _of_key(ask, patience, began)
-        return sum(within(_REMOVE_SECONDS, functools.partial(_aborted, ask, each, patience)) for each in uploads) > 0
+        return within(_REMOVE_SECONDS, act)
     except TimeoutError:
         raise ProviderError("what was sent could not be removed: there was no answer", hint="try it again") from None
 
@@ -104,8 +104,11 @@ def _aborted(ask: Ask, upload: str, patience: Patience) -> bool:
 
 
 def _of_key(ask: Ask, patience: Patience, began: float) -> list[str]:
-    """The ids of the object's unfinished uploads since then, oldest first. Raises Denied where nobody may look."""
-    found = patiently(lambda: ask("list_multipart_uploads"), patience).get("Uploads", ())
+    """The ids of the object's unfinished uploads since then, oldest first; who may not look finds none."""
+    try:
+        found = patiently(lambda: ask("list_multipart_uploads"), patience).get("Uploads", ())
+    except Denied:
+        return []
     young = [item for item in found if item["Initiated"].timestamp() > began - _CLOCKS_APART]
     return [str(item["UploadId"]) for item in sorted(young, key=lambda item: str(item["Initiated"]))]
 
@@ -142,7 +145,7 @@ def _taken_up(ask: Ask, source: Source, ticket: Ticket | None) -> tuple[str, int
         if upload:
             with contextlib.suppress(Denied):  # who may not look sends all of it again
                 there = dict(_listed(ask, upload))
-    except (NoSuchUpload, Denied):
+    except NoSuchUpload:
         return None
     return (upload, int(state["part_bytes"]), there) if upload else None
 

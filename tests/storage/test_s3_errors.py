@@ -112,8 +112,8 @@ def test_a_user_without_rights(storage: S3Storage, tmp_path: Path, ceph_servers:
         if name not in ("head", "abandon"):
             with told(CredentialsError, "^no permission to (write|read|list|delete|look at) s3://bucket-", 4):
                 action(other, tmp_path)
-    assert other.head("key") is None  # for an object that is not there is refused in the same way
-    assert not other.abandon("key", {})  # who may not look finds nothing
+    # An object that is not there is refused in the same way, and an upload without an id is not found.
+    assert other.head("key") is None and not other.abandon("key", {})
 
 
 def test_a_missing_bucket(ceph_servers: Ceph, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
