@@ -80,7 +80,7 @@ class Context:
 
         `access`: how it was reached another time, where that is known; else as the settings say.
         """
-        wanted = url or self.settings.storage
+        wanted = self.storage_url(url)
         if not wanted:
             raise InvalidInput(
                 "no storage is configured",
@@ -95,8 +95,20 @@ class Context:
         os.environ.update(credentials.cloud_environment(self.project))
         return cast("Storage", plugins.load("storages", scheme)(wanted, access or self.access()))
 
-    def access(self) -> Access:
-        """How the settings say that storages are reached."""
+    def storage_url(self, url: str | None = None) -> str:
+        """The URL of the storage that is meant, written as every other time; "" where none is."""
+        from dreamctl.storage.base import normal_url
+
+        return normal_url(url or self.settings.storage or "")
+
+    def access(self, recorded: Access | None = None) -> Access:
+        """How the settings say that storages are reached; or as is `recorded`, but for what the line says."""
         from dreamctl.storage.base import Access
 
-        return Access(**{name: getattr(self.settings, name) for name in Access.__dataclass_fields__})
+        values = {name: getattr(self.settings, name) for name in Access.__dataclass_fields__}
+        if values["gcs_credentials"]:  # it is remembered, and used in other folders
+            values["gcs_credentials"] = str(Path(values["gcs_credentials"]).expanduser().absolute())
+        if recorded is None:
+            return Access(**values)
+        said = {name: value for name, value in values.items() if self.settings.origin(name).startswith("--")}
+        return replace(recorded, **said)

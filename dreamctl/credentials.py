@@ -62,6 +62,11 @@ PROVIDERS: Mapping[str, Provider] = {
 
 
 _CLOUD_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+# The environment may say in other ways whose keys are used; Amazon's library would prefer keys to all of them.
+_CLOUD_CHOICES = (
+    "AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ def cloud_environment(project: Path | None = None) -> dict[str, str]:
     now on.
     """
     found: dict[str, str] = {}
-    if not any(os.environ.get(name) for name in _CLOUD_KEYS):
+    if not any(os.environ.get(name) for name in (*_CLOUD_KEYS, *_CLOUD_CHOICES)):
         dotenv = read_dotenv((project or paths.project_dir()) / ".env")
         found = {name: value for name in _CLOUD_KEYS if (value := dotenv.get(name))}
     for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):

@@ -235,7 +235,8 @@ def locked(
             check()
         time.sleep(_POLL_SECONDS)
     try:
-        _holder_file(path).write_text(holder)
+        with contextlib.suppress(OSError):  # on a full disk the lock is held all the same
+            _holder_file(path).write_text(holder, encoding="utf-8", errors="backslashreplace")
         yield
     finally:
         _holder_file(path).unlink(missing_ok=True)

@@ -211,6 +211,11 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         r"(\b[a-z][a-z0-9+.-]*://)[^\s/?#\"'<>]*(?=@)",
         r"(authorization['\"]?\s*[:=]\s*(?:b?['\"])?(?:(?:bearer|token|basic)\s+)?)[^\s'\",}]+",
         r"(\bbearer\s+)[\w.~+/=-]{8,}",
+        r"(\baws4-hmac-sha256 credential=)[^\s,]+",
+        r"([\s,]signature=)[0-9a-f]{32,}",
+        r"(x-(?:amz|goog)-(?:signature|credential|security-token)%3d)[^&\s'\"<>%]+",
+        r"(\baws_(?:secret_access_key|session_token)['\"]?\s*[:=]\s*['\"]?)[^\s'\",}]+",
+        r"(['\"](?:private_key|refresh_token|client_secret)['\"]\s*:\s*['\"])[^'\"]+",
         r"([?&;](?:x-amz-(?:signature|credential|security-token)|x-goog-(?:signature|credential)|awsaccesskeyid|"
         r"upload_id|signature|sig|token|access_token|api_key|apikey|key|secret|password)=)[^&\s'\"<>]+",
         r"((?:x-amz-security-token|x-amz-credential|x-amz-signature|x-goog-signature)['\"]?\s*[:=]\s*['\"]?)[^&\s'\",}<>]+",

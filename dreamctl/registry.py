@@ -237,17 +237,17 @@ class Registry:
             f"INSERT OR REPLACE INTO uploads ({names}) VALUES ({', '.join('?' * len(values))})", *values.values()
         )
 
-    def last_upload(self, source: Path, storage: str | None = None) -> Upload | None:
+    def last_upload(self, source: str, storage: str | None = None) -> Upload | None:
         """The newest upload of a dataset's folder or of a file, to any storage or to one."""
         row = self._one(
             "SELECT * FROM uploads WHERE source = ? AND (? IS NULL OR storage = ?) ORDER BY uploaded DESC, rowid DESC",
-            str(source), storage, storage,
+            source, storage, storage,
         )  # fmt: skip
         return _upload(row) if row else None
 
-    def known_digest(self, source: Path, stamp: str) -> str | None:
+    def known_digest(self, source: str, stamp: str) -> str | None:
         """The SHA-256 of a file that was uploaded once, while it has the stamp that it had then."""
-        row = self._one("SELECT sha256 FROM uploads WHERE source = ? AND stamp = ? AND stamp != ''", str(source), stamp)
+        row = self._one("SELECT sha256 FROM uploads WHERE source = ? AND stamp = ? AND stamp != ''", source, stamp)
         return str(row["sha256"]) if row else None
 
     # the file

@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from dreamctl import paths
-from dreamctl.domain.quantities import seconds
+from dreamctl.domain.quantities import LONGEST_LINK, seconds
 from dreamctl.domain.run import Target
 from dreamctl.errors import InvalidInput, did_you_mean
 from dreamctl.files import read_toml
@@ -75,7 +75,8 @@ def _public_base(value: str) -> str:
 
 
 def _duration(value: str) -> str:
-    seconds(value)
+    if seconds(value) > LONGEST_LINK:
+        raise ValueError("must be at most 7d: no signature lives longer")
     return value
 
 

@@ -237,9 +237,9 @@ def clean_stem(stem: str) -> str:
     return text or "picture"
 
 
-def clean_suffix(suffix: str) -> str:
+def clean_suffix(suffix: str, most: int = 10) -> str:
     """A suffix as every file system takes it: a dot and a few letters and digits."""
-    return "".join(char for char in suffix if char.isascii() and (char.isalnum() or char == "."))[:10]
+    return "".join(char for char in suffix if char.isascii() and (char.isalnum() or char == "."))[:most]
 
 
 def printable(name: str) -> str:

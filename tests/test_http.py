@@ -256,6 +256,12 @@ SECRETS = (
     '{"hf_token": "GEHEIM", "x": 1}',
     "{'api_key': 'GEHEIM'}",
     "https://h/x?access_token=GEHEIM#f",
+    "https://storage.googleapis.com/upload/b/o?uploadType=resumable&upload_id=GEHEIM_x-y",
+    "u=https%3A%2F%2Fb%2Fk%3FX-Amz-Signature%3DGEHEIM%26x",
+    "AWS4-HMAC-SHA256 Credential=GEHEIM/20261120/us-east-1/s3/aws4_request, SignedHeaders=host",
+    "AWS_SECRET_ACCESS_KEY=GEHEIM/x",
+    "aws_session_token = 'GEHEIM'",
+    '{"private_key": "-----BEGIN GEHEIM"}',
 )
 
 

@@ -41,6 +41,7 @@ def upload(
         bool,
         typer.Option("--clean", help="Remove what interrupted uploads left; with --to also others' older than a day."),
     ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --clean: do not ask about those of others.")] = False,
     s3_endpoint: Annotated[
         str | None, typer.Option(metavar="URL", help="Service that speaks S3; else Amazon's.")
     ] = None,
@@ -81,12 +82,11 @@ def upload(
     )
     if clean:
         _refuse("--clean", {"a source": source, "--expires": expires, "--public": public})
-        return _clean(session, context, to)
+        return _clean(session, context, to, yes)
     if resume:
         from dreamctl.workflows.unfinished import resume as go_on
 
-        _refuse("--resume", {"--to": to})
-        report = go_on(context, source, expires, public)
+        report = go_on(context, source, to, expires, public)
     else:
         from dreamctl.workflows.upload import sign_again
         from dreamctl.workflows.upload import upload as send
@@ -131,10 +131,10 @@ def _refuse(mode: str, others: dict[str, object]) -> None:
             raise InvalidInput(f"{mode} takes no {name.removeprefix('a ')}", field=name, hint="leave it out")
 
 
-def _clean(session: Session, context: Context, to: str | None) -> int:
+def _clean(session: Session, context: Context, to: str | None, yes: bool) -> int:
     from dreamctl.workflows.unfinished import clean
 
-    report = clean(context, to)
+    report = clean(context, to, yes)
     for name, reason, _ in report.kept:
         session.output.warn(f"{name} is kept: {reason}")
     lines = [f"removed what was left of {name}" for name in report.removed] or ["nothing was left in a storage"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+LONGEST_LINK = 7 * 24 * 3600  # seconds that a signature of version 4 lives at most, Amazon's as Google's
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 _FORM = re.compile(r"(\d{1,9})\s*([smhd]?)", re.ASCII)
 

@@ -9,14 +9,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from dreamctl.domain.quantities import spoken
+from dreamctl.domain.quantities import LONGEST_LINK, spoken
 from dreamctl.errors import CredentialsError, DreamctlError, InvalidInput, ProviderError
 from dreamctl.files import Stamp
 
 Progress = Callable[[int, int], None]
 """Called with the bytes done and the bytes in all; now and then, from the thread that asked for the work."""
 
-LONGEST_LINK = 7 * 24 * 3600  # seconds: what signatures of version 4 allow, Amazon's as Google's
 _LONGEST_KEY = 1024  # bytes, as in S3 and Google Cloud Storage
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,221}")
 
@@ -104,6 +103,13 @@ class Storage(Protocol):
     InvalidInput for a key that `checked_key` refuses. A dead endpoint is told within 15 seconds.
     """
 
+    @property
+    def access(self) -> Access:
+        """How it is reached, with what the environment said of it: another shell reaches the same with this."""
+
+    def place(self, key: str) -> str:
+        """The object's name, the same however its storage was written; no URL."""
+
     def head(self, key: str) -> StoredObject | None:
         """What lies under `key`, or None."""
 
@@ -153,7 +159,8 @@ class Storage(Protocol):
     def link(self, key: str, seconds: int | None) -> Link:
         """A URL that works for so many seconds, or (None) for everybody and always; it has been tried.
 
-        Raises as `check_link`, NotFound, and ProviderError where the object cannot be fetched by it.
+        It works shorter, with a note, where the credentials die meanwhile. Raises as `check_link`, NotFound, and
+        ProviderError where the object cannot be fetched by it.
         """
 
     def abandon(self, key: str, state: dict[str, Any]) -> bool:
@@ -187,6 +194,12 @@ def content_key(kind: str, sha256: str, name: str) -> str:
     return checked_key(f"{kind}/{sha256[:16]}/{name}")
 
 
+def normal_url(url: str) -> str:
+    """A storage's URL, the same for the same storage: its scheme in lower case, no slash at its end."""
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme.lower()}{separator}{rest.rstrip('/') or rest[:1]}"
+
+
 def bucket_and_prefix(url: str, scheme: str) -> tuple[str, str]:
     """The two parts of `s3://bucket/some/prefix`; the prefix ends with a slash, or is "". Raises InvalidInput."""
     rest = url.removeprefix(f"{scheme}://")
@@ -198,4 +211,7 @@ def bucket_and_prefix(url: str, scheme: str) -> tuple[str, str]:
         raise InvalidInput(
             f"{url!r} holds a character that means something else in a URL", field="storage", hint="no ? and no #"
         )
-    return bucket, f"{checked_key(prefix)}/" if prefix else ""
+    try:
+        return bucket, f"{checked_key(prefix)}/" if prefix else ""
+    except InvalidInput as error:
+        raise InvalidInput(f"{url!r} names no folder: {error.message}", field="storage", hint=error.hint) from None

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import logging
 import mimetypes
+import os
 import re
 import secrets
 from collections.abc import Iterator
@@ -53,6 +54,13 @@ class GcsStorage:
         require("google.cloud.storage", "google-cloud-storage", "gcs")
         self._access = access or Access()
         self._bucket = Bucket(name, self._access.gcs_credentials)
+
+    @property
+    def access(self) -> Access:
+        return self._access
+
+    def place(self, key: str) -> str:
+        return self._url(key)
 
     def head(self, key: str) -> StoredObject | None:
         """What lies under `key`; its digest as whoever put it recorded it. None also where nobody may know."""
@@ -157,12 +165,12 @@ class GcsStorage:
         if seconds is None:
             base = self._access.public_url or f"{self._bucket.endpoint}/{self._bucket.name}"
             url = f"{base.rstrip('/')}/{quote(name, safe='/~')}"
-            if not opens(url, size):
+            if not opens(url, size, _ca_bundle()):
                 self._bucket.open_to_all(name, url, size)
             return Link(url)
         expires = datetime.now(UTC) + timedelta(seconds=seconds)
         url = self._bucket.signed(name, seconds)
-        if not opens(url, size):
+        if not opens(url, size, _ca_bundle()):
             raise CredentialsError(
                 f"the signed URL of {self._url(key)} does not open it",
                 hint="let the account that signs read the bucket (roles/storage.objectViewer), and check the clock",
@@ -226,6 +234,11 @@ class GcsStorage:
 
     def _url(self, key: str) -> str:
         return f"gs://{self._bucket.name}/{self._name(key)}"
+
+
+def _ca_bundle() -> str | None:
+    """As requests trusts, with which everything else is asked."""
+    return os.environ.get("REQUESTS_CA_BUNDLE")
 
 
 def _stored(key: str, found: Found) -> StoredObject:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from dreamctl.domain.quantities import LONGEST_LINK
 from dreamctl.errors import CredentialsError
 from dreamctl.http import quiet_loggers, remember_secret
-from dreamctl.storage.base import LONGEST_LINK, check_lifetime
+from dreamctl.storage.base import check_lifetime
 from dreamctl.storage.gcs_errors import CREDENTIALS_HINT
 
 LONGEST_BY_GOOGLE = 12 * 3600  # seconds; a key that Google keeps is exchanged, and what it signed dies with it

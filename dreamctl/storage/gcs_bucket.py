@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
@@ -132,7 +133,7 @@ class Bucket:
             raise ProviderError(f"gs://{self.name}/{name} cannot be made public: {error.message}", hint=hint) from None
 
         def tried() -> None:
-            if not opens(url, size):
+            if not opens(url, size, os.environ.get("REQUESTS_CA_BUNDLE")):
                 raise Passing(f"{url} does not open for everybody", hint=hint)
 
         patiently(tried, Patience(_PUBLIC_SECONDS))

@@ -22,11 +22,7 @@ _MOST = 300
 
 
 class Refused(ProviderError):
-    """An answer that will be the same next time, and its status."""
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
+    """An answer that will be the same next time."""
 
 
 @contextlib.contextmanager
@@ -62,7 +58,7 @@ def refusal(response: Any, bucket: str, action: str) -> DreamctlError:
         return Passing(
             f"gs://{bucket}: Google Cloud Storage answered {status}{said}", hint="try again later", wait=wait
         )
-    return Refused(f"gs://{bucket}: Google Cloud Storage answered {status}{said}", status)
+    return Refused(f"gs://{bucket}: Google Cloud Storage answered {status}{said}")
 
 
 def no_bucket(bucket: str) -> NotFound:

@@ -35,6 +35,13 @@ class LocalStorage:
     def __init__(self, url: str, access: Access | None = None) -> None:
         self.root = file_path(url, "storage")
 
+    @property
+    def access(self) -> Access:
+        return Access()
+
+    def place(self, key: str) -> str:
+        return self._path(key).as_uri()
+
     def head(self, key: str) -> StoredObject | None:
         """What lies under `key`, its digest computed from its bytes."""
         path = self._path(key)
@@ -64,10 +71,14 @@ class LocalStorage:
         with self._exclusive():
             if create_only or if_version is not None:
                 self._check(key, create_only, if_version)
+            self._remove_killed(path)
             if ticket:
-                ticket.keep({})
+                ticket.keep({"copying": True})
             with replacing(path) as temporary:
-                shutil.copyfile(file, temporary)
+                try:
+                    shutil.copyfile(file, temporary)
+                except OSError as error:  # which names the file that is read, whatever is full
+                    raise explained(OSError(error.errno, error.strerror), path) from error
                 if sha256_file(temporary) != sha256:
                     raise DreamctlError(f"{file} changed while it was stored", hint="run the same command again")
         if progress:
@@ -118,16 +129,18 @@ class LocalStorage:
 
     def abandon(self, key: str, state: dict[str, Any]) -> bool:
         """Remove the copies of this file that were killed half-way."""
-        path = self._path(key)
         with self._exclusive():
-            left = list(path.parent.glob(f".{glob.escape(path.stem[:80])}.tmp-????????{glob.escape(path.suffix)}"))
-            for temporary in left:
-                temporary.unlink(missing_ok=True)
-        return bool(left)
+            return self._remove_killed(self._path(key))
 
     def unfinished(self) -> Iterator[Unfinished]:
         """A folder does not know who copies into it."""
         yield from ()
+
+    def _remove_killed(self, path: Path) -> bool:
+        left = list(path.parent.glob(f".{glob.escape(path.stem[:80])}.tmp-????????{glob.escape(path.suffix)}"))
+        for temporary in left:
+            temporary.unlink(missing_ok=True)
+        return bool(left)
 
     def _path(self, key: str) -> Path:
         return self.root / checked_key(key)

@@ -72,7 +72,8 @@ def _received(
     with open(part, "a+b") as file:
         have = taken = _taken_up(file, stored.bytes, digest)
         if (free := free_bytes(part.parent)) < stored.bytes - have:
-            part.unlink()
+            if not have:
+                part.unlink()
             raise DiskFull(
                 f"{part.parent}: {bytes_text(stored.bytes - have)} are needed and {bytes_text(free)} are free",
                 hint="free some space, then run the same command again",

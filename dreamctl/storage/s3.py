@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,15 @@ class S3Storage:
         require("boto3", "boto3", "s3")
         self._access = access or Access()
         self._bucket = Bucket(*bucket_and_prefix(url, "s3"), self._access)
+
+    @property
+    def access(self) -> Access:
+        service = self._bucket.service
+        endpoint = None if service.amazon else service.client.meta.endpoint_url
+        return replace(self._access, s3_endpoint=endpoint, s3_region=service.client.meta.region_name)
+
+    def place(self, key: str) -> str:
+        return f"s3://{self._bucket.name}/{self._bucket.full(key)} at {self._bucket.service.host}"
 
     def head(self, key: str) -> StoredObject | None:
         """What lies under `key`. None also where the keys may not know: then `put` tells."""
@@ -144,11 +155,17 @@ class S3Storage:
 
     def link(self, key: str, seconds: int | None) -> Link:
         """Signed with version 4; a public one is opened by an ACL where the bucket does not open it already."""
-        self.check_link(seconds)
+        if seconds is not None:
+            check_lifetime(seconds)
         bucket = self._bucket
+        temporary, end = bucket.credentials_end()
         stored = _stored(key, bucket.look(key))
         if seconds is None:
             return Link(self._public(key, stored.bytes))
+        note = "it is signed with temporary credentials, and dies with them" if temporary and not end else ""
+        left = int((end - datetime.now(UTC)).total_seconds()) if end else seconds
+        if left < seconds:  # long work since `check_link`
+            seconds, note = max(left, 1), "the temporary credentials that sign it die sooner than was asked for"
         expires = datetime.now(UTC) + timedelta(seconds=seconds)
         url = bucket.signed(bucket.service.client, key, seconds)
         for name, value in parse_qsl(urlsplit(url).query):
@@ -160,13 +177,13 @@ class S3Storage:
                 f"{bucket.service.host} refuses the URL that was just signed for {bucket.shown(key)}",
                 hint="check the region (s3_region) and the endpoint, and that the account may read (s3:GetObject)",
             )
-        temporary, end = bucket.credentials_end()
-        note = "it is signed with temporary credentials, and dies with them" if temporary and not end else ""
         return Link(url, expires, note)
 
     def abandon(self, key: str, state: dict[str, Any]) -> bool:
         """Remove the parts of the upload; of one whose id was never learnt, those of all uploads of this very key."""
-        return s3_parts.remove(self._bucket.ask(key), str(state.get("upload_id", "")))
+        return s3_parts.remove(
+            self._bucket.ask(key), str(state.get("upload_id", "")), float(state.get("begun", time.time()))
+        )
 
     def unfinished(self) -> Iterator[Unfinished]:
         """By the bucket's list of multipart uploads."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ _USUAL_PARTS, _MOST_PART = 64, 8 << 20
 _MOST_PARTS = 10_000  # what S3 allows
 _MIB = 1 << 20
 _REMOVE_SECONDS = 8.0
+_CLOCKS_APART = 300.0  # seconds between this computer's clock and the service's, which would refuse much more
 
 
 def part_bytes(size: int) -> int:
@@ -50,7 +52,8 @@ def send(
     errors the ticket's state can go on.
     """
     for _ in range(2):
-        upload = ""
+        began = time.time()
+        upload = str(((ticket and ticket.state) or {}).get("upload_id", ""))
         try:
             upload, size, there = _taken_up(ask, source, ticket) or _begun(ask, source, about, ticket)
             parts = _send_parts(ask, upload, list(_parts(source.size, size)), there, source, progress)
@@ -65,21 +68,21 @@ def send(
             forgotten = upload and (ticket is None or isinstance(error, Unreadable))
             if forgotten or isinstance(error, KeyboardInterrupt):
                 with contextlib.suppress(DreamctlError):  # the first trouble is told
-                    remove(ask, upload)
+                    remove(ask, upload, began)
             raise
         return
     raise DreamctlError("the upload was removed by somebody else, twice", hint="run the same command again")
 
 
-def remove(ask: Ask, upload: str) -> bool:
-    """Remove the parts of an upload; where its id was never learnt, those of all uploads of this very key.
+def remove(ask: Ask, upload: str, began: float) -> bool:
+    """Remove the parts of an upload; where its id was never learnt, of those of this very key since the time `began`.
 
     False where there was none. Raises ProviderError soon where nobody answers: it is for people who want to leave.
     """
 
     def act() -> bool:
         patience = Patience(_REMOVE_SECONDS)
-        uploads = [upload] if upload else _of_key(ask, patience)
+        uploads = [upload] if upload else _of_key(ask, patience, began)
         return sum(_aborted(ask, each, patience) for each in uploads) > 0
 
     try:
@@ -100,23 +103,29 @@ def _aborted(ask: Ask, upload: str, patience: Patience) -> bool:
     return found
 
 
-def _of_key(ask: Ask, patience: Patience) -> list[str]:
-    """The ids of the object's unfinished uploads, oldest first; who may not look finds none."""
+def _of_key(ask: Ask, patience: Patience, began: float) -> list[str]:
+    """The ids of the object's unfinished uploads since then, oldest first; who may not look finds none."""
     try:
         found = patiently(lambda: ask("list_multipart_uploads"), patience).get("Uploads", ())
     except Denied:
         return []
-    return [str(item["UploadId"]) for item in sorted(found, key=lambda item: str(item["Initiated"]))]
+    young = [item for item in found if item["Initiated"].timestamp() > began - _CLOCKS_APART]
+    return [str(item["UploadId"]) for item in sorted(young, key=lambda item: str(item["Initiated"]))]
 
 
 def _begun(
     ask: Ask, source: Source, about: Mapping[str, Any], ticket: Ticket | None
 ) -> tuple[str, int, dict[int, str]]:
     size = part_bytes(source.size)
-    state = {"bytes": source.size, "sha256": source.sha256, "part_bytes": size}
+    state = {"bytes": source.size, "sha256": source.sha256, "part_bytes": size, "begun": time.time()}
     if ticket:
         ticket.keep(state)  # a kill between the next two lines leaves an upload that is found by its key
-    upload = str(patiently(lambda: ask("create_multipart_upload", **about), Patience())["UploadId"])
+    try:
+        upload = str(patiently(lambda: ask("create_multipart_upload", **about), Patience())["UploadId"])
+    except Denied:
+        if ticket:
+            ticket.keep({})  # nothing was begun, nor will be
+        raise
     if ticket:
         ticket.keep({**state, "upload_id": upload})
     return upload, size, {}
@@ -128,11 +137,11 @@ def _taken_up(ask: Ask, source: Source, ticket: Ticket | None) -> tuple[str, int
     if (state.get("bytes"), state.get("sha256")) != (source.size, source.sha256):
         if state.get("upload_id"):  # of another file; nobody will remember it
             with contextlib.suppress(DreamctlError):
-                remove(ask, state["upload_id"])
+                remove(ask, state["upload_id"], 0.0)
         return None
     there: dict[int, str] = {}
     try:
-        upload = state.get("upload_id") or next(reversed(_of_key(ask, Patience())), "")
+        upload = state.get("upload_id") or next(reversed(_of_key(ask, Patience(), state.get("begun", 0.0))), "")
         if upload:
             with contextlib.suppress(Denied):  # who may not look sends all of it again
                 there = dict(_listed(ask, upload))

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from dreamctl.errors import DreamctlError
-from dreamctl.files import Stamp, explained, stamp_of
+from dreamctl.files import Stamp, explained, sha256_file, stamp_of
 
 
 class Stopped(Exception):
@@ -56,9 +56,14 @@ class Source:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def check(self) -> None:
-        """Raises Unreadable where the file is another than when it was opened."""
+        """Raises Unreadable where the file is another than when it was opened.
+
+        Times can be put back, all but one: that of a change to the file or to what is known of it, such as a new link.
+        """
         now = os.fstat(self.descriptor)
         if (now.st_size, now.st_mtime_ns) != (self._status.st_size, self._status.st_mtime_ns):
+            raise self.changed()
+        if now.st_ctime_ns != self._status.st_ctime_ns and sha256_file(self.path) != self.sha256:
             raise self.changed()
 
     def changed(self) -> Unreadable:

@@ -23,7 +23,7 @@ from dreamctl.sheet import is_sheet
 from dreamctl.sources import CAPTION_SUFFIXES, clean_stem, clean_suffix, passed_over, printable
 from dreamctl.storage.base import Storage, StoredObject, checked_key
 from dreamctl.unpack import ArchiveLimits
-from dreamctl.urls import public_name
+from dreamctl.urls import LIST_SUFFIXES, public_name
 from dreamctl.workflows.bringing import bring
 
 _CAPTION_BYTES = ArchiveLimits.caption_bytes
@@ -143,8 +143,8 @@ def _of_object(storage: Storage, address: Address, stored: StoredObject) -> _Lis
     """One object, whatever it is called; beside a picture its captions."""
     listing = _Listing(folder=False)
     path = PurePosixPath(address.key)
-    if path.suffix.lower() in SUFFIXES and stored.bytes > MAX_BYTES:
-        listing.skip(address.shown, _TOO_LARGE)
+    if reason := _unfit_alone(stored, path.suffix.lower()):
+        listing.skip(address.shown, reason)
         return listing
     place = listing.add("", stored)
     for suffix in CAPTION_SUFFIXES if path.suffix.lower() in SUFFIXES else ():
@@ -177,6 +177,13 @@ def _of_objects(objects: Iterable[StoredObject], prefix: str, shown: str) -> _Li
             else:
                 listing.skip(f"{shown}/{path}", _LONG_CAPTION)
     return listing
+
+
+def _unfit_alone(stored: StoredObject, suffix: str) -> tuple[str, str] | None:
+    """Why an object that the line names itself is not fetched, and what to do. Archives and lists of URLs are."""
+    if suffix in SUFFIXES:
+        return _TOO_LARGE if stored.bytes > MAX_BYTES else None
+    return _NO_PICTURE if suffix and suffix not in (".zip", *LIST_SUFFIXES) else None
 
 
 def _unfit(stored: StoredObject, path: PurePosixPath) -> tuple[str, str] | None:

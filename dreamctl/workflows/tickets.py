@@ -9,7 +9,8 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,25 +22,31 @@ from dreamctl.runfolder import now
 from dreamctl.storage.base import Access
 
 _SCHEMA = 1
+_YOUNG_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Journey:
-    """An upload from here to there. `source`: the dataset's folder or the file."""
+    """An upload from here to there. `source`: the dataset's folder or the file; `place`: the object, however written.
+
+    `expires` and `public`: what was asked of its URL.
+    """
 
     source: str
     storage: str
     access: Access
     key: str
+    place: str
     sha256: str
     bytes: int
+    expires: str | None
+    public: bool
     started: str = ""
 
     @property
     def name(self) -> str:
         """The same for the same object, whoever sends it from here."""
-        text = json.dumps([self.storage, asdict(self.access), self.key], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        return hashlib.sha256(self.place.encode()).hexdigest()[:32]
 
 
 class FileTicket:
@@ -47,9 +54,10 @@ class FileTicket:
 
     def __init__(self, journey: Journey) -> None:
         self._path = _folder() / f"{journey.name}.json"
-        self._lock = paths.locks_dir() / f"upload-{journey.name}.lock"
+        # Locks stay when nobody holds them, and uploads are many: a few are enough.
+        self._lock = paths.locks_dir() / f"upload-{journey.name[:2]}.lock"
         kept = _read(self._path)
-        self.journey = kept[0] if kept else replace(journey, started=now())
+        self.journey = replace(journey, started=kept[0].started if kept else now())
         self._state: dict[str, Any] | None = kept[1] if kept else None
 
     @property
@@ -61,9 +69,9 @@ class FileTicket:
         """Whether a live process holds it."""
         return is_locked(self._lock)
 
-    def held(self) -> contextlib.AbstractContextManager[None]:
+    def held(self, on_wait: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
         """Hold the upload alone: two of the same object follow each other."""
-        return locked(self._lock, f"an upload of {self.journey.source}")
+        return locked(self._lock, f"an upload of {self.journey.source}", on_wait)
 
     def refresh(self) -> None:
         """Read again what another process kept meanwhile."""
@@ -85,11 +93,24 @@ class FileTicket:
         self._path.unlink(missing_ok=True)
 
 
-def tickets() -> Iterator[FileTicket]:
-    """All uploads of this user that are not ended, oldest first."""
-    found = [kept[0] for path in _folder().glob("*.json") if (kept := _read(path))]
-    for journey in sorted(found, key=lambda each: each.started):
-        yield FileTicket(journey)
+def tickets() -> tuple[list[FileTicket], list[DreamctlError]]:
+    """All uploads of this user that are not ended, oldest first; and what is wrong with tickets that cannot be read."""
+    found, bad = [], []
+    for path in _folder().glob("[!.]*.json"):
+        try:
+            if kept := _read(path):
+                found.append(kept[0])
+        except DreamctlError as error:
+            bad.append(error)
+    return [FileTicket(journey) for journey in sorted(found, key=lambda each: each.started)], bad
+
+
+def sweep_tickets() -> None:
+    """Remove what a kill left of tickets that were just being written; those that are young may be."""
+    for path in _folder().glob(".*.json"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > _YOUNG_SECONDS:
+                path.unlink()
 
 
 def _folder() -> Path:
@@ -108,3 +129,6 @@ def _read(path: Path) -> tuple[Journey, dict[str, Any]] | None:
         return Journey(**{**value, "access": Access(**value["access"])}), dict(state)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise DreamctlError(f"{path} is not a ticket of an upload: {error}", hint="delete it") from error
+    except DreamctlError as error:
+        error.hint = error.hint or "delete it"
+        raise

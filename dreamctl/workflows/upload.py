@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from dreamctl.archive import pack_dataset
 from dreamctl.context import Context
+from dreamctl.datasetfolder import DatasetFolder
 from dreamctl.domain import quantities
 from dreamctl.domain.uploads import Upload
 from dreamctl.errors import (
@@ -24,11 +26,13 @@ from dreamctl.errors import (
 )
 from dreamctl.files import Stamp, explained, sha256_file, stamp_of
 from dreamctl.runfolder import now
-from dreamctl.sources import clean_stem
-from dreamctl.storage.base import Access, Denied, Storage, content_key
+from dreamctl.sources import clean_stem, clean_suffix
+from dreamctl.storage.base import Access, Storage, content_key
 from dreamctl.workflows.datasets import chosen_dataset, folder_at, locked_dataset
 from dreamctl.workflows.scratch import scratch
 from dreamctl.workflows.tickets import FileTicket, Journey
+
+_LONGEST_SUFFIX = 20  # .safetensors
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class UploadReport:
     sha256: str
     bytes: int
     already_there: bool
-    url: str
+    url: str = field(repr=False)
     public: bool
     expires: datetime | None
     note: str
@@ -59,8 +63,11 @@ class Parcel:
 
     @property
     def key(self) -> str:
-        name = clean_stem(self.file.stem) + self.file.suffix
-        return content_key("datasets" if self.content else "files", self.sha256, name)
+        """By content; equal datasets have equal keys, whatever their folders are called."""
+        if self.content:
+            return content_key("datasets", self.sha256, "dataset.zip")
+        name = clean_stem(self.file.stem) + clean_suffix(self.file.suffix, _LONGEST_SUFFIX)
+        return content_key("files", self.sha256, name)
 
 
 def upload(
@@ -78,39 +85,44 @@ def upload(
     exist, CredentialsError and ProviderError; and where the URL could not live as long as it is to, before anything is
     sent.
     """
-    access = unfinished.journey.access if unfinished else context.access()
-    storage, place = context.storage(to, access), to or str(context.settings.storage)
+    registry = context.registry  # what cannot be remembered is not sent
+    storage = context.storage(to, context.access(unfinished.journey.access) if unfinished else None)
     seconds = lifetime(context, expires, public)
     storage.check_link(seconds)
     with _parcel(context, source) as parcel:
-        size = parcel.file.stat().st_size
-        journey = Journey(str(parcel.source), place, access, parcel.key, parcel.sha256, size)
-        if unfinished and unfinished.journey.name != journey.name:
+        size, place = parcel.file.stat().st_size, storage.place(parcel.key)
+        if unfinished and unfinished.journey.place != place:
             raise InvalidInput(
                 f"{parcel.source} has changed since its upload was interrupted",
                 field="--resume",
                 hint="`dreamctl upload` sends it as it is now, `dreamctl upload --clean` removes what was sent",
             )
-        ticket = FileTicket(journey)
-        with ticket.held():
+        url, access = context.storage_url(to), storage.access
+        ticket = FileTicket(
+            Journey(str(parcel.source), url, access, parcel.key, place, parcel.sha256, size, expires, public)
+        )
+        with ticket.held(lambda holder: context.reporter.note(f"waiting for {holder}")):
             ticket.refresh()
             stored = storage.head(parcel.key)
             there = stored is not None and (stored.sha256, stored.bytes) == (parcel.sha256, size)
             if not there:
                 _send(context, storage, parcel, size, ticket)
-            elif ticket.state:
+            elif ticket.state is not None:
                 storage.abandon(parcel.key, ticket.state)  # somebody else was quicker
+            last = registry.last_upload(_name(parcel.source), url)
+            if last and last.public and last.key == parcel.key and not public:
+                context.reporter.warn("it was uploaded with --public before, and everybody can still read it")
+            stamp = "" if parcel.content else _text(parcel.stamp)
+            registry.record_upload(
+                Upload(
+                    _name(parcel.source), _name(context.project), url, json.dumps(asdict(access)), parcel.key,
+                    parcel.sha256, size, parcel.content, stamp, public, now(),
+                )
+            )  # fmt: skip
             ticket.drop()
         link = storage.link(parcel.key, seconds)
-        stamp = "" if parcel.content else _text(parcel.stamp)
-        context.registry.record_upload(
-            Upload(
-                str(parcel.source), str(context.project), place, json.dumps(asdict(access)), parcel.key, parcel.sha256,
-                size, parcel.content, stamp, public, now(),
-            )
-        )  # fmt: skip
     return UploadReport(
-        parcel.source, place, parcel.key, parcel.sha256, size, there, link.url, public, link.expires, link.note
+        parcel.source, url, parcel.key, parcel.sha256, size, there, link.url, public, link.expires, link.note
     )
 
 
@@ -126,18 +138,16 @@ def sign_again(
     Raises NotFound where nothing was, or where it lies there no more.
     """
     path = source_place(context, source)
-    last = context.registry.last_upload(path, to)
+    last = context.registry.last_upload(_name(path), context.storage_url(to) if to else None)
     if last is None:
         where = f" to {to}" if to else ""
-        raise NotFound(
-            f"{path} was never uploaded{where} from here", field="SOURCE", hint="`dreamctl upload` does that"
-        )
-    access = context.access() if to else Access(**json.loads(last.access))
+        raise NotFound(f"{path} was never uploaded{where} from here", field="SOURCE", hint="`dreamctl upload` does it")
+    access = context.access() if to else context.access(Access(**json.loads(last.access)))
     storage = context.storage(last.storage, access)
     public = public or (last.public and expires is None)
     if (stored := storage.head(last.key)) is None or stored.sha256 not in ("", last.sha256):
         raise NotFound(f"{last.storage}/{last.key} is not there any more", hint="`dreamctl upload` sends it again")
-    if _changed(last):
+    if _changed(path, last):
         context.reporter.warn(f"{path} has changed since: the URL gives what was uploaded on {last.uploaded[:10]}")
     link = storage.link(last.key, lifetime(context, expires, public))
     return UploadReport(
@@ -157,7 +167,7 @@ def lifetime(context: Context, expires: str | None, public: bool) -> int | None:
     if public:
         return None
     try:
-        return quantities.seconds(expires or context.settings.expires)
+        return quantities.seconds(context.settings.expires if expires is None else expires)
     except ValueError as error:
         raise InvalidInput(f"--expires {expires!r} {error}", field="--expires") from None
 
@@ -169,12 +179,15 @@ def lifetime(context: Context, expires: str | None, public: bool) -> int | None:
 def _parcel(context: Context, source: Path | None) -> Iterator[Parcel]:
     """The file that is to be sent, while the block lasts; a dataset is held alone and packed."""
     path = source.expanduser() if source else None
-    if path and path.is_file():
-        path = path.resolve()
-        stamp = _stamp(path)
-        digest = context.registry.known_digest(path, _text(stamp)) or _digest(path)
-        yield Parcel(path, path, digest, stamp, "")
+    if path and not path.is_dir() and path.exists():
+        if not path.is_file():
+            raise InvalidInput(f"{path} is neither a file nor a folder", field="SOURCE", hint="name a file")
+        place, stamp = path.resolve(), _stamp(path)
+        digest = context.registry.known_digest(_name(place), _text(stamp)) or _digest(path)
+        yield Parcel(place, path, digest, stamp, "")  # a link's own name says what it is, not that of its target
         return
+    if path and not path.exists():
+        raise NotFound(f"{path} does not exist", field="SOURCE", hint="check the path")
     folder = chosen_dataset(context, path)
     with locked_dataset(context, folder.path), scratch(folder.path) as place:
         content = " ".join(folder.digests())
@@ -208,13 +221,15 @@ def _text(stamp: Stamp) -> str:
     return " ".join(map(str, stamp))
 
 
-def _changed(last: Upload) -> bool:
+def _name(path: Path) -> str:
+    """A path as text that the registry can hold, whatever bytes are in it."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _changed(path: Path, last: Upload) -> bool:
     """Whether the source is another than when it was uploaded, or gone."""
-    path = Path(last.source)
     try:
         if last.content:
-            from dreamctl.datasetfolder import DatasetFolder
-
             return " ".join(DatasetFolder(path).digests()) != last.content
         return _text(stamp_of(path.stat())) != last.stamp
     except (DreamctlError, OSError):
@@ -223,7 +238,7 @@ def _changed(last: Upload) -> bool:
 
 def _send(context: Context, storage: Storage, parcel: Parcel, size: int, ticket: FileTicket) -> None:
     """Send, and leave either the object, or a ticket that goes on, or nothing."""
-    verb = "going on with" if ticket.state else "uploading"
+    verb = "going on with" if ticket.state is not None else "uploading"
     context.reporter.note(f"{verb} {parcel.file.name}, {quantities.bytes_text(size)}")
 
     def progress(done: int, total: int) -> None:
@@ -231,11 +246,10 @@ def _send(context: Context, storage: Storage, parcel: Parcel, size: int, ticket:
 
     try:
         storage.put(parcel.key, parcel.file, parcel.sha256, stamp=parcel.stamp, ticket=ticket, progress=progress)
-    except Denied:  # it will not go on either
-        _abandoned(storage, ticket)
-        raise
     except (ProviderError, CredentialsError) as error:
-        if ticket.state:
+        if not ticket.state:  # nothing was begun
+            ticket.drop()
+        else:
             error.hint = f"{error.hint + '; ' if error.hint else ''}`dreamctl upload --resume` goes on where it ended"
         raise
     except KeyboardInterrupt as raised:

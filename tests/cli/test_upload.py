@@ -45,7 +45,7 @@ def test_json_and_quiet(to: str, capsys: pytest.CaptureFixture[str]) -> None:
         ([], 2, "no storage is configured"),
         (["--to", "gopher://x"], 3, "gopher"),
         (["--to", "file://x/y"], 2, "does not name a folder"),
-        (["gone", "--to", "file:///tmp/x"], 3, "no dataset at"),
+        (["gone", "--to", "file:///tmp/x"], 3, "gone does not exist"),
     ],
 )
 def test_errors(to: str, capsys: pytest.CaptureFixture[str], words: list[str], code: int, says: str) -> None:

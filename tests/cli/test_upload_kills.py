@@ -180,17 +180,19 @@ def test_what_a_kill_left_is_cleaned(slow: Slow) -> None:
 @pytest.mark.parametrize("store", ["slow", "slow_gcs"])
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
 def test_at_a_random_moment(request: pytest.FixtureRequest, store: str, kind: signal.Signals) -> None:
-    _rounds(request.getfixturevalue(store), kind, 1, random.Random())
+    _rounds(request.getfixturevalue(store), kind, 1, random.randrange(1 << 32))
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("store", ["slow", "slow_gcs"])
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
 def test_at_fifty_random_moments(request: pytest.FixtureRequest, store: str, kind: signal.Signals) -> None:
-    _rounds(request.getfixturevalue(store), kind, 50, random.Random(4))
+    _rounds(request.getfixturevalue(store), kind, 50, 4)
 
 
-def _rounds(slow: Slow, kind: signal.Signals, count: int, chance: random.Random) -> None:
+def _rounds(slow: Slow, kind: signal.Signals, count: int, seed: int) -> None:
+    print(f"seed {seed}")
+    chance = random.Random(seed)
     slow.line.delay = PIECE_SECONDS
     start = time.monotonic()
     assert slow.run(str(slow.file))[0] == 0

@@ -200,7 +200,7 @@ def test_the_registry_keeps_bucket_and_key(ceph: str, user: Path, capsys: Captur
     file, digest = random_file(user / "one.bin", 100)
     assert main(["upload", str(file), "--to", ceph]) == 0
     registry = Registry.open(Path(os.environ["DREAMCTL_HOME"]) / "registry.db")
-    kept = registry.last_upload(file)
+    kept = registry.last_upload(str(file))
     registry.close()
     assert kept and (kept.storage, kept.sha256, kept.bytes) == (ceph, digest, 100)
     assert kept.key == f"files/{digest[:16]}/one.bin"

@@ -15,11 +15,12 @@ import pytest
 
 pytest.importorskip("google.cloud.storage")
 
+from dreamctl.domain.quantities import LONGEST_LINK
 from dreamctl.errors import CredentialsError, DreamctlError, InvalidInput, NotFound, ProviderError
 from dreamctl.files import sha256_file
 from dreamctl.http import redact
 from dreamctl.storage import gcs_access, gcs_bucket, patience
-from dreamctl.storage.base import LONGEST_LINK, Access, Passing
+from dreamctl.storage.base import Access, Passing
 from dreamctl.storage.gcs import GcsStorage
 from tests.servers.gcs import public_key, service_account, tokens, verify_v4
 from tests.storage.fake_gcs import FakeGcs, Fault

@@ -126,10 +126,10 @@ def test_an_end_that_is_no_time(keys: Set) -> None:
 def test_credentials_that_die_before_the_url_are_refused_before_anything_is_sent(keys: Set) -> None:
     storage = keys("AKID", "secret", "token", at(3600))
     storage.check_link(3500)
-    with pytest.raises(CredentialsError, match=r"127\.0\.0\.1:1 die in .* and the URL with them; .* work for 2 h"):
+    with pytest.raises(
+        CredentialsError, match=r"127\.0\.0\.1:1 die in .* and the URL with them; .* work for 2 h"
+    ) as raised:
         storage.check_link(7200)
-    with pytest.raises(CredentialsError) as raised:
-        storage.link("key", 7200)
     assert raised.value.hint and "--expires 35" in raised.value.hint
 
 

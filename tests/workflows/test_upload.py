@@ -35,7 +35,7 @@ def test_the_dataset_lies_at_the_url(context: Context, dataset: DatasetFolder, b
     stored = bucket / report.key
     assert report.url == stored.as_uri()
     assert (report.sha256, report.bytes) == (sha256_file(stored), stored.stat().st_size)
-    assert report.key == f"datasets/{report.sha256[:16]}/processed.zip"
+    assert report.key == f"datasets/{report.sha256[:16]}/dataset.zip"
     assert not report.already_there
     assert not list(paths.cache_dir().rglob("*.zip")), "no archive is left behind"
 
