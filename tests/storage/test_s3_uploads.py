@@ -22,7 +22,7 @@ from tests.servers.proxy import Proxy, proxy
 from tests.storage.stores import Answers, Memory, client_of, new_bucket, random_file, s3_storage, unfinished
 
 PART = 5 << 20
-SIZE = 4 * PART + 1000
+SIZE = 2 * PART + (1 << 20)
 KEY = "a prefix/key"
 
 
@@ -77,7 +77,7 @@ def file(tmp_path: Path) -> tuple[Path, str]:
 
 @pytest.fixture
 def interrupted(place: Place, file: tuple[Path, str]) -> Memory:
-    """The ticket of an upload that ended after two of five parts."""
+    """The ticket of an upload that ended after two of three parts."""
     ticket, storage = Memory(), place.storage()
     place.after_part(storage, 2, place.cut_off)
     with pytest.raises(ProviderError, match="cannot reach 127"):
