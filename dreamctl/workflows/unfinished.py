@@ -6,12 +6,13 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from dreamctl.context import Context
 from dreamctl.errors import ConsentRequired, DreamctlError, InvalidInput, NotFound
 from dreamctl.storage.base import Unfinished
 from dreamctl.workflows.scratch import sweep
-from dreamctl.workflows.tickets import FileTicket, sweep_tickets, tickets
+from dreamctl.workflows.tickets import FileTicket, Journey, sweep_tickets, tickets
 from dreamctl.workflows.upload import UploadReport, source_place, upload
 
 _STALE = timedelta(days=1)  # an upload of somebody else that is older is hardly a live one
@@ -118,7 +119,18 @@ def _remove(context: Context, ticket: FileTicket) -> bool:
     journey = ticket.journey
     with ticket.held(lambda holder: None):
         ticket.refresh()
-        state = ticket.state
-        there = state is not None and context.storage(journey.storage, journey.access).abandon(journey.key, state)
+        there = ticket.state is not None and _abandoned(context, journey, ticket.state)
         ticket.drop()
     return there
+
+
+def _abandoned(context: Context, journey: Journey, state: dict[str, Any]) -> bool:
+    storage = context.storage(journey.storage, journey.access)
+    place = storage.place(journey.key)
+    if place != journey.place:
+        raise InvalidInput(f"what was sent to {journey.place} would be looked for at {place}")
+    try:
+        return storage.abandon(journey.key, state)
+    except NotFound as error:
+        context.reporter.note(f"{error.message}: what was sent is gone with it")
+        return False

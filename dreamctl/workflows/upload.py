@@ -28,7 +28,7 @@ from dreamctl.files import Stamp, explained, sha256_file, stamp_of
 from dreamctl.runfolder import now
 from dreamctl.sources import clean_stem, clean_suffix
 from dreamctl.storage.base import Access, Storage, content_key
-from dreamctl.workflows.datasets import chosen_dataset, folder_at, locked_dataset
+from dreamctl.workflows.datasets import chosen_dataset, default_folder, folder_at, locked_dataset
 from dreamctl.workflows.scratch import scratch
 from dreamctl.workflows.tickets import FileTicket, Journey
 
@@ -91,12 +91,8 @@ def upload(
     storage.check_link(seconds)
     with _parcel(context, source) as parcel:
         size, place = parcel.file.stat().st_size, storage.place(parcel.key)
-        if unfinished and unfinished.journey.place != place:
-            raise InvalidInput(
-                f"{parcel.source} has changed since its upload was interrupted",
-                field="--resume",
-                hint="`dreamctl upload` sends it as it is now, `dreamctl upload --clean` removes what was sent",
-            )
+        if unfinished:
+            _check_same(unfinished.journey, parcel, place)
         url, access = context.storage_url(to), storage.access
         ticket = FileTicket(
             Journey(str(parcel.source), url, access, parcel.key, place, parcel.sha256, size, expires, public)
@@ -172,6 +168,21 @@ def lifetime(context: Context, expires: str | None, public: bool) -> int | None:
         raise InvalidInput(f"--expires {expires!r} {error}", field="--expires") from None
 
 
+def _check_same(journey: Journey, parcel: Parcel, place: str) -> None:
+    if journey.sha256 != parcel.sha256:
+        raise InvalidInput(
+            f"{parcel.source} has changed since its upload was interrupted",
+            field="--resume",
+            hint="`dreamctl upload` sends it as it is now, `dreamctl upload --clean` removes what was sent",
+        )
+    if journey.place != place:
+        raise InvalidInput(
+            f"the upload to {journey.place} would go on at {place}",
+            field="--resume",
+            hint="check the endpoint, as in AWS_ENDPOINT_URL",
+        )
+
+
 # what is sent
 
 
@@ -182,9 +193,9 @@ def _parcel(context: Context, source: Path | None) -> Iterator[Parcel]:
     if path and not path.is_dir() and path.exists():
         if not path.is_file():
             raise InvalidInput(f"{path} is neither a file nor a folder", field="SOURCE", hint="name a file")
-        place, stamp = path.resolve(), _stamp(path)
+        place, stamp = source_place(context, path), _stamp(path)
         digest = context.registry.known_digest(_name(place), _text(stamp)) or _digest(path)
-        yield Parcel(place, path, digest, stamp, "")  # a link's own name says what it is, not that of its target
+        yield Parcel(place, path, digest, stamp, "")
         return
     if path and not path.exists():
         raise NotFound(f"{path} does not exist", field="SOURCE", hint="check the path")
@@ -197,10 +208,8 @@ def _parcel(context: Context, source: Path | None) -> Iterator[Parcel]:
 
 
 def source_place(context: Context, source: Path | None) -> Path:
-    """What the registry calls a source."""
-    if source and source.expanduser().is_file():
-        return source.expanduser().resolve()
-    return folder_at(source, "SOURCE") if source else (context.project / context.settings.dataset).absolute()
+    """What tickets and the registry call a source. A link stays one: its own name says what it is, not its target's."""
+    return folder_at(source, "SOURCE") if source else default_folder(context)
 
 
 def _stamp(path: Path) -> Stamp:

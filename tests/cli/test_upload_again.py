@@ -125,6 +125,29 @@ def test_a_bucket_that_cannot_be_asked_keeps_its_ticket(
     assert "is kept: " in err and "removed" not in out and len(tickets()) == 1
 
 
+def test_what_was_sent_elsewhere_is_not_looked_for_here(
+    killed: Any, bucket: str, ceph_servers: Ceph, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    (ticket,) = tickets()
+    ticket.write_text(ticket.read_text().replace(ceph_servers.plain.endpoint, ceph_servers.tls.endpoint))
+    use_keys(ceph_servers.tls, monkeypatch)
+    for mode, says in (("--resume", "would go on at"), ("--clean", "would be looked for at")):
+        assert main(["upload", mode]) == 2
+        assert says in capsys.readouterr().err and len(tickets()) == 1
+
+
+def test_what_was_sent_to_a_bucket_that_is_gone_is_gone(
+    killed: Any, bucket: str, ceph_servers: Ceph, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    use_keys(ceph_servers.plain, monkeypatch)
+    (upload,) = killed.list_multipart_uploads(Bucket=bucket)["Uploads"]
+    killed.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+    killed.delete_bucket(Bucket=bucket)
+    assert main(["upload", "--clean"]) == 0
+    out, err = capsys.readouterr()
+    assert "gone with it" in err and "removed" not in out and not tickets()
+
+
 def test_two_of_the_same_follow_each_other(bucket: str, user: Path) -> None:
     file, _ = random_file(user / "one.bin", 100)
     held, released = threading.Event(), threading.Event()
@@ -247,6 +270,7 @@ def test_a_link_keeps_its_own_name(bucket: str, user: Path, capsys: Capture) -> 
     (user / "my model.safetensors").symlink_to(file)
     assert main(["upload", "my model.safetensors", "--to", f"s3://{bucket}", "--json"]) == 0
     assert '/my model.safetensors"' in out_of(capsys)
+    assert main(["upload", "--url-only", "my model.safetensors"]) == 0
 
 
 @pytest.mark.parametrize("name", [b"odd\nname.b\nin", b"latin-\xe9.bin", b"a\\b.bin", "ü ß.zip".encode()])
