@@ -11,8 +11,8 @@ from dreamctl.errors import ProviderError
 from dreamctl.http import backoff
 from dreamctl.storage.base import Passing
 
-FIRST_SECONDS = 14.0  # an endpoint that has not answered anything by then is called dead
-FIRST_PATIENCE = 8.0
+FIRST_SECONDS = 12.0  # an endpoint that has not answered anything by then is called dead
+FIRST_PATIENCE = 7.0
 PATIENCE_SECONDS = 120.0  # without any progress
 _LONGEST_PAUSE = 8.0
 _LONGEST_CUT_PAUSE = 0.2
