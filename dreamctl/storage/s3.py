@@ -64,7 +64,7 @@ class S3Storage:
     @property
     def access(self) -> Access:
         service = self._bucket.service
-        endpoint = None if service.amazon else service.client.meta.endpoint_url
+        endpoint = self._access.s3_endpoint if service.amazon else service.client.meta.endpoint_url
         return replace(self._access, s3_endpoint=endpoint, s3_region=service.client.meta.region_name)
 
     def place(self, key: str) -> str:
