@@ -18,7 +18,7 @@ from dreamctl.storage.s3_errors import NoAnswer
 from dreamctl.storage.slices import Slice, Source, Stopped
 
 _TELL_SECONDS = 0.2
-_LEAVE_SECONDS = 3.0
+_LEAVE_SECONDS = 2.0
 _BORNE_CUTS = 40  # of one part, while bytes pass at all; then they count as trouble
 
 

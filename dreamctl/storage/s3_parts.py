@@ -23,7 +23,7 @@ LEAST_PART = 5 << 20  # what S3 allows; the last one may be smaller
 _USUAL_PARTS, _MOST_PART = 64, 8 << 20
 _MOST_PARTS = 10_000  # what S3 allows
 _MIB = 1 << 20
-_REMOVE_SECONDS = 8.0
+_REMOVE_SECONDS = 6.0
 _CLOCKS_APART = 300.0  # seconds between this computer's clock and the service's, which would refuse much more
 
 
