@@ -20,7 +20,7 @@ from dreamctl.storage.s3_errors import NoSuchUpload
 from dreamctl.storage.slices import Source, Unreadable
 
 LEAST_PART = 5 << 20  # what S3 allows; the last one may be smaller
-_USUAL_PARTS, _MOST_PART = 64, 8 << 20
+_USUAL_PARTS, _MOST_PART = 64, 16 << 20
 _MOST_PARTS = 10_000  # what S3 allows
 _MIB = 1 << 20
 _REMOVE_SECONDS = 6.0
@@ -28,9 +28,10 @@ _CLOCKS_APART = 300.0  # seconds between this computer's clock and the service's
 
 
 def part_bytes(size: int) -> int:
-    """How large the parts of a file are: about 64 of them, between 5 and 8 MiB, larger where they would be too many.
+    """How large the parts of a file are: about 64 of them, between 5 and 16 MiB, larger where they would be too many.
 
-    A cut connection costs a part, so they are small: on a line that is cut every 3 MB, 16 MiB hardly ever get through.
+    A cut connection costs a part, so those of files below 320 MiB are as small as they may be: on a line that is cut
+    every 3 MB, 16 MiB hardly ever get through. Large parts cost the service and both computers less.
     """
     wanted = min(max(-(-size // _USUAL_PARTS), LEAST_PART), _MOST_PART)
     wanted = max(wanted, -(-size // _MOST_PARTS))
