@@ -164,13 +164,13 @@ def test_told_to_stop_it_leaves_nothing(slow: Slow, kind: signal.Signals) -> Non
 
 
 def test_what_a_kill_left_is_cleaned(slow: Slow) -> None:
-    slow.line.delay = 0.3
     started = slow.start(str(slow.file))
     _until(lambda: bool(slow.parts()))
+    slow.line.stalled = True
     assert slow.run("--clean")[0] == 0 and len(slow.left()) == 1  # it runs: it is left alone
     started.kill()
     started.wait()
-    slow.line.delay = 0
+    slow.line.stalled, slow.line.delay = False, 0
     code, out, _ = slow.run("--clean")
     assert code == 0 and "removed what was left of s3://" in out
     assert slow.visible() is None and not slow.left() and not list(_tickets(slow))
