@@ -140,6 +140,7 @@ def test_killed_it_goes_on_where_it_was(slow: Slow) -> None:
     started.kill()
     started.wait()
     slow.line.stalled = False
+    _until_nothing_passes(slow.line)  # what the killed one had sent is still under way
     assert slow.visible() is None and len(slow.left()) == 1
     there, before = sum(part["Size"] for part in slow.parts()), slow.line.passed
     slow.line.delay = 0
@@ -225,6 +226,13 @@ def _rounds(slow: Slow, kind: signal.Signals, count: int, seed: int) -> None:
 
 def _tickets(slow: Slow) -> Iterator[Path]:
     return Path(slow.environment["DREAMCTL_HOME"]).glob("uploads/*")
+
+
+def _until_nothing_passes(line: Proxy) -> None:
+    passed = -1
+    while line.passed != passed:
+        passed = line.passed
+        time.sleep(0.5)
 
 
 def _until(condition: Any) -> None:
