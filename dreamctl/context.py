@@ -53,7 +53,10 @@ class Context:
         os.environ.update(credentials.hub_environment(self.settings.hub_endpoint, self.project))
 
     def backend(self, name: str | None = None) -> Backend:
-        return cast("Backend", plugins.load("backends", name or self.settings.backend)(self.settings))
+        from dreamctl.backends.base import Support
+
+        support = Support(self.settings, self.project, self.reporter, self.storage)
+        return cast("Backend", plugins.load("backends", name or self.settings.backend)(support))
 
     def captioner(self, name: str, options: CaptionOptions) -> Captioner:
         """The captioner with what line and settings say.

@@ -11,7 +11,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -31,7 +31,15 @@ _PRIVATE = tuple(
 )
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 60.0
 
+_IN_WORDS = re.compile(r"~\s*(\d+)\s*s")
+
 log = logging.getLogger(__name__)
+
+
+class AnswerLost(ProviderError):
+    """A request that must not run twice was sent, and nobody knows whether it ran."""
+
+    code = "answer_lost"
 
 
 def request(
@@ -43,26 +51,34 @@ def request(
     timeout: float = TIMEOUT,
     retries: int = RETRIES,
     repeatable: bool = False,
+    once: bool = False,
+    files: Mapping[str, Any] | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> httpx.Response:
     """The provider's answer (2xx). A token goes to the URL's own origin only, over https or to this computer.
 
     Idempotent methods, and what the caller calls `repeatable`, are tried again, with growing pauses or the server's
-    Retry-After, when the connection fails or the answer is 408, 429 or 5xx. Raises CredentialsError (401, 403),
-    NotFound (404), ProviderError (all else), InvalidInput for a URL that a token may not go to.
+    Retry-After, when the connection fails or the answer is 408, 429 or 5xx. `once`: what must not run twice is tried
+    again only where it surely did not run (no connection, 429, a 503 that says when). `files`: a multipart form's.
+    Raises CredentialsError (401, 403), NotFound (404), AnswerLost where a request that must run `once` may have run,
+    ProviderError (all else), InvalidInput for a URL that a token may not go to.
     """
     import httpx
 
     if token:
         remember_secret(token)
         _check_origin(url)
-    attempts = 1 + (retries if repeatable or method.upper() in _IDEMPOTENT else 0)
+    attempts = 1 + (retries if once or repeatable or method.upper() in _IDEMPOTENT else 0)
     with httpx.Client(timeout=timeout, follow_redirects=False) as client:
         for attempt in range(attempts):
             last = attempt + 1 == attempts
             try:
-                answer = _follow(client, method.upper(), url, token, json)
+                answer = _follow(client, method.upper(), url, token, json, files)
             except httpx.HTTPError as error:
+                if once and not isinstance(
+                    error, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol
+                ):
+                    raise _lost(url, _unreachable(url, error).message) from None
                 if last or not isinstance(error, httpx.TransportError):
                     raise _unreachable(url, error) from None  # the chain could show headers
                 pause = backoff(attempt)
@@ -71,9 +87,11 @@ def request(
             else:
                 if answer.is_success:
                     return answer
+                asked = asked_pause(answer)
+                if once and answer.status_code >= 500 and not (answer.status_code == 503 and asked is not None):
+                    raise _lost(url, f"{answer.request.url.host} answered {answer.status_code}")
                 if last or not passing(answer.status_code):
                     _refuse(answer)
-                asked = retry_after(answer.headers.get("retry-after", ""))
                 pause = backoff(attempt) if asked is None else asked
             log.info("%s %s: trying again in %.1f s", method.upper(), redact(url), pause)
             sleep(pause)
@@ -109,7 +127,9 @@ def _check_origin(url: str) -> None:
         )
 
 
-def _follow(client: httpx.Client, method: str, url: str, token: str | None, json: Any) -> httpx.Response:
+def _follow(
+    client: httpx.Client, method: str, url: str, token: str | None, json: Any, files: Mapping[str, Any] | None
+) -> httpx.Response:
     """Send, and follow redirects: reads anywhere but without the token elsewhere, writes only on the same origin."""
     import httpx
 
@@ -118,7 +138,7 @@ def _follow(client: httpx.Client, method: str, url: str, token: str | None, json
     for _ in range(_MOST_REDIRECTS + 1):
         same = _origin(place) == origin
         headers = {"Authorization": f"Bearer {token}"} if token and same else {}
-        answer = client.request(method, place, headers=headers, json=json)
+        answer = client.request(method, place, headers=headers, json=json, files=files)
         if answer.status_code not in _REDIRECTS or "location" not in answer.headers:
             return answer
         target = place.join(answer.headers["location"])
@@ -157,6 +177,18 @@ def retry_after(header: str) -> float | None:
     except ValueError:
         return None
     return max(0.0, min(moment.timestamp() - time.time(), _LONGEST_PAUSE))
+
+
+def asked_pause(answer: httpx.Response) -> float | None:
+    """Seconds that an answer asks to wait for: by `Retry-After`, or in words, as Replicate's 429 does ("~30s")."""
+    asked = retry_after(answer.headers.get("retry-after", ""))
+    if asked is None and answer.status_code == 429 and (said := _IN_WORDS.search(answer.text[:1000])):
+        asked = min(float(said[1]), _LONGEST_PAUSE)
+    return asked
+
+
+def _lost(url: str, reason: str) -> AnswerLost:
+    return AnswerLost(f"{reason}: whether the request arrived is not known", hint="it is not sent again blindly")
 
 
 def _unreachable(url: str, error: Exception) -> DreamctlError:

@@ -36,6 +36,10 @@ USER_ONLY: Mapping[str, str] = {
     "s3_endpoint": "it receives your pictures and requests signed with your keys",
     "s3_profile": "it chooses whose keys are used",
     "gcs_credentials": "it chooses whose keys are used",
+    "runpod_url": "it receives your RunPod token",
+    "replicate_url": "it receives your Replicate token",
+    "webhook": "it is told where your models are",
+    "price_per_hour": "it decides how far your consent to spend money reaches",
 }
 
 
@@ -72,6 +76,13 @@ def _public_base(value: str) -> str:
     if url.scheme not in ("https", "http") or not url.hostname or url.username or url.password or url.query:
         raise ValueError("must be an http(s) URL without user and query, such as https://pictures.example.com")
     return value.rstrip("/")
+
+
+def _webhook_url(value: str) -> str:
+    url = urlsplit(value)
+    if not url.hostname or not (url.scheme == "https" or (url.scheme == "http" and local_network(url.hostname))):
+        raise ValueError("must be an https:// URL")
+    return value
 
 
 def _duration(value: str) -> str:
@@ -135,6 +146,50 @@ class Settings(BaseSettings):
     )
     max_cost: float | None = Field(
         None, ge=0, allow_inf_nan=False, description="consent to spend up to so many US dollars on one command"
+    )
+    max_hours: Annotated[float, Field(gt=0, le=168, allow_inf_nan=False)] | None = Field(
+        None, description="the most hours that a training may run at a provider; a week is the most that RunPod allows"
+    )
+    price_per_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        None,
+        description="what the provider's GPU costs in US dollars an hour: estimates and `max_cost` are made with it",
+    )
+    runs: Annotated[str, AfterValidator(_storage_url)] | None = Field(
+        None, description="the URL below which remote runs are kept for other computers too: s3://bucket/runs"
+    )
+    webhook: Annotated[str, AfterValidator(_webhook_url)] | None = Field(
+        None, description="URL that the provider is to tell of a training's end"
+    )
+    runpod_endpoint: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="the id of the RunPod endpoint that trains"
+    )
+    runpod_url: Annotated[str, AfterValidator(_safe_endpoint)] = Field(
+        "https://api.runpod.ai/v2", description="URL below which RunPod's endpoints are; it receives the token"
+    )
+    runpod_schema: Literal["dreamctl", "dream-booth-v1"] = Field(
+        "dreamctl", description="what the endpoint's worker speaks: dreamctl's own worker, or RunPod's dream-booth-v1"
+    )
+    replicate_trainer: str | None = Field(
+        None,
+        pattern=r"^[\w.-]+/[\w.-]+(:[0-9a-f]{8,64})?$",
+        description="the trainer at Replicate: owner/name, or owner/name:version",
+    )
+    replicate_destination: str | None = Field(
+        None,
+        pattern=r"^[\w.-]+/[\w.-]+$",
+        description="the model at Replicate that trainings write to: owner/name; without it one by the identifier",
+    )
+    replicate_hardware: str = Field(
+        "gpu-t4", min_length=1, description="what a destination that dreamctl makes at Replicate runs on"
+    )
+    replicate_url: Annotated[str, AfterValidator(_safe_endpoint)] = Field(
+        "https://api.replicate.com/v1", description="URL of Replicate's API; it receives the token"
+    )
+    replicate_dialect: Literal["trainings", "dreambooth"] = Field(
+        "trainings", description="Replicate's API of today, or its DreamBooth API of 2022 for a server that speaks it"
+    )
+    replicate_template: str | None = Field(
+        None, min_length=1, description="dialect dreambooth: version of the template that the model is built with"
     )
     processes: int = Field(1, ge=1, description="processes of a local training, which share its batches (one a GPU)")
     device: str | None = Field(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from dreamctl.backends.base import Support
 from dreamctl.datasetfolder import DatasetFolder
 from dreamctl.domain.concept import Concept
 from dreamctl.domain.dataset import Dataset, Picture, Pictures
@@ -15,7 +16,6 @@ from dreamctl.domain.run import ModelFile, RunRecord, State, Target, Weights, mo
 from dreamctl.files import locked, sha256_file, write_json
 from dreamctl.reporter import Unit
 from dreamctl.runfolder import EventWriter, RunFolder, create_run, new_run_id, now
-from dreamctl.settings import Settings
 
 CONCEPT = Concept(identifier="sks", category="person")
 
@@ -93,7 +93,7 @@ class InstantBackend:
 
     name = "instant"
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, support: Support) -> None:
         self.submitted: list[str] = []
 
     def check(self, recipe: Recipe) -> list[str]:
@@ -104,8 +104,11 @@ class InstantBackend:
         finish(run)
         return "instant-1"
 
-    def poll(self, run: RunFolder) -> None:
-        return None
+    def poll(self, run: RunFolder) -> bool:
+        return False
+
+    def pause(self, run: RunFolder) -> float:
+        return 0.01
 
     def fetch(self, run: RunFolder) -> None:
         return None

@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "families": {"errors", KERNEL, "domain", "builtin"},
     "generation": {"errors", KERNEL, "domain", "families"},
     "training": {"errors", KERNEL, "domain", "families", "generation"},
-    "backends": {"errors", KERNEL, "domain", "state"},
+    "backends": {"errors", KERNEL, "domain", "state", "storage.base"},
     "storage": {"errors", KERNEL, "domain"},
     "captioners": {"errors", KERNEL, "domain", "builtin"},
     "trainers": {"errors", KERNEL, "domain"},

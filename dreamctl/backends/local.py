@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from dreamctl.backends.base import Support
 from dreamctl.credentials import hub_environment
 from dreamctl.domain.recipe import Recipe
 from dreamctl.domain.run import State
@@ -17,10 +18,10 @@ from dreamctl.errors import RunFailed
 from dreamctl.files import locked, write_text
 from dreamctl.machine import ask_driver
 from dreamctl.runfolder import EventWriter, RunFolder
-from dreamctl.settings import Settings
 
 _NEEDED = ("torch", "diffusers", "transformers", "accelerate", "peft")
 _START_SECONDS = 120.0
+POLL_SECONDS = 0.2
 
 
 class LocalBackend:
@@ -28,8 +29,8 @@ class LocalBackend:
 
     name = "local"
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, support: Support) -> None:
+        self._settings = support.settings
         self._child: subprocess.Popen[bytes] | None = None
 
     def check(self, recipe: Recipe) -> list[str]:
@@ -73,11 +74,15 @@ class LocalBackend:
             time.sleep(0.02)
         return str(child.pid)
 
-    def poll(self, run: RunFolder) -> None:
+    def poll(self, run: RunFolder) -> bool:
         """The trainer writes into the very folder."""
+        return False
 
     def fetch(self, run: RunFolder) -> None:
         return None
+
+    def pause(self, run: RunFolder) -> float:
+        return POLL_SECONDS
 
     def interrupt(self, run: RunFolder) -> bool:
         """SIGTERM to the trainer's session; it saves and stops."""
