@@ -8,8 +8,10 @@ WORKERS ?= 2
 # As a variable and not as -c, so that what a package is built with is pinned too.
 PIP := PIP_CONSTRAINT=configs/constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-# The object stores that tests start, in an environment of their own.
+# The object stores that tests start, in an environment of their own; what runs at providers in another, on top of ours.
 SERVERS := .servers
+CLOUDS := .clouds
+SITE := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 CEPH_PROGRAMS := radosgw ceph-osd ceph-mon
 CEPH_INSTALL := apt-get install --yes --no-install-recommends $(CEPH_PROGRAMS)
 
@@ -30,7 +32,7 @@ check: $(READY) ## Formatting, lint and types.
 	@$(BIN)/ruff check --quiet dreamctl tests
 	@$(BIN)/mypy --no-error-summary
 
-servers: $(SERVERS)/ready ## Install the object stores that the storage tests start.
+servers: $(SERVERS)/ready $(CLOUDS)/ready ## Install the object stores and the providers' own code that tests start.
 	@for program in $(CEPH_PROGRAMS); do command -v $$program >/dev/null || missing=1; done; \
 	if [ -z "$$missing" ]; then exit 0; \
 	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
@@ -43,6 +45,14 @@ servers: $(SERVERS)/ready ## Install the object stores that the storage tests st
 $(SERVERS)/ready: configs/servers.txt
 	@test -x $(SERVERS)/bin/python || $(PYTHON) -m venv $(SERVERS)
 	@$(SERVERS)/bin/python -m pip install --quiet --disable-pip-version-check -r configs/servers.txt
+	@touch $@
+
+# What is in our environment is seen after its own packages, and not installed a second time.
+$(CLOUDS)/ready: configs/clouds.txt configs/constraints.txt | $(READY)
+	@test -x $(CLOUDS)/bin/python || $(PYTHON) -m venv $(CLOUDS)
+	@printf '%s\n' "$$($(BIN)/python $(SITE))" "$(CURDIR)" >"$$($(CLOUDS)/bin/python $(SITE))/dreamctl.pth"
+	@PIP_CONSTRAINT=configs/constraints.txt $(CLOUDS)/bin/python -m pip install --quiet --disable-pip-version-check \
+		-r configs/clouds.txt
 	@touch $@
 
 soak: $(READY) ## The long repetitions, such as kill -9 at many random moments.
@@ -69,4 +79,4 @@ $(READY): pyproject.toml configs/constraints.txt
 	@touch $(READY)
 
 clean: ## Remove everything that was made.
-	rm -rf $(VENV) $(SERVERS) build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(SERVERS) $(CLOUDS) build dist .mypy_cache .ruff_cache .pytest_cache

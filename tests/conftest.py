@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.clouds.environment import clouds_python_or_skip  # noqa: F401 (a fixture of every test)
 from tests.servers.fixtures import ceph_servers, gcs_server, swift_server  # noqa: F401 (fixtures of every test)
 
 # Set before any library reads them: nothing in a test may reach a hub, and processes share the cores.
