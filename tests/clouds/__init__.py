@@ -1,0 +1,1 @@
+"""Providers on loopback: control planes that speak their APIs, for clients and workers that are real."""
