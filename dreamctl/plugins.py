@@ -15,7 +15,11 @@ from dreamctl.errors import DreamctlError, NotFound, did_you_mean
 
 BUILT_IN = {
     "families": {"sd15": "dreamctl.families.sd15:SD15"},
-    "backends": {"local": "dreamctl.backends.local:LocalBackend"},
+    "backends": {
+        "local": "dreamctl.backends.local:LocalBackend",
+        "runpod": "dreamctl.backends.runpod:backend",
+        "replicate": "dreamctl.backends.replicate:backend",
+    },
     "captioners": {
         "florence2": "dreamctl.captioners.florence2:Florence2Captioner",
         "openai": "dreamctl.captioners.openai:OpenAICaptioner",

@@ -18,7 +18,7 @@ from dreamctl.domain.concept import Concept, Kind
 from dreamctl.domain.identifiers import identifier_key
 from dreamctl.domain.run import ModelFile, RunRecord, State, Target
 from dreamctl.domain.uploads import Upload
-from dreamctl.domain.versions import RunRow, Version
+from dreamctl.domain.versions import Progress, RunRow, Version
 from dreamctl.errors import DreamctlError, InvalidInput
 from dreamctl.files import locked
 from dreamctl.migrations import MIGRATIONS
@@ -120,7 +120,14 @@ class Registry:
             self._record(record, concept, base, State.created, when)
 
     def harvest(
-        self, record: RunRecord, concept: Concept, base: str, state: State, model: ModelFile | None, when: str
+        self,
+        record: RunRecord,
+        concept: Concept,
+        base: str,
+        state: State,
+        model: ModelFile | None,
+        when: str,
+        progress: Progress | None = None,
     ) -> list[Version]:
         """Bring a run up to date, and register the version that it made, at once. Idempotent by run id.
 
@@ -132,18 +139,23 @@ class Registry:
                 free = concept.name and not self.concept(concept.name)
                 self._add_concept(concept if free else concept.model_copy(update={"name": None}), when)
             self._record(record, concept, base, state, when)
+            if progress:
+                told = asdict(progress)
+                assignments = ", ".join(f"{name} = ?" for name in told)
+                self._db.execute(f"UPDATE runs SET {assignments} WHERE id = ?", (*told.values(), record.id))
             if model and not self._versions("WHERE versions.run = ?", record.id):
                 self._add_versions(record, model, when)
             return self._versions("WHERE versions.run = ?", record.id)
 
     def _record(self, record: RunRecord, concept: Concept, base: str, state: State, when: str) -> None:
         self._db.execute(
-            "INSERT INTO runs (id, project, key, pictures, state, concept, target, backend, base, created, updated) "
-            "VALUES (?, ?, ?, ?, ?, (SELECT id FROM concepts WHERE key = ?), ?, ?, ?, ?, ?) "
+            "INSERT INTO runs (id, project, key, pictures, state, concept, target, backend, base, created, updated, "
+            "name) VALUES (?, ?, ?, ?, ?, (SELECT id FROM concepts WHERE key = ?), ?, ?, ?, ?, ?, ?) "
             "ON CONFLICT (id) DO UPDATE SET state = excluded.state, updated = excluded.updated",
             (
                 record.id, record.project, record.key, record.pictures, state.value,
                 identifier_key(concept.identifier), record.target.value, record.backend, base, record.created, when,
+                record.name,
             ),
         )  # fmt: skip
 
@@ -169,6 +181,15 @@ class Registry:
     def runs(self) -> list[RunRow]:
         """All runs, oldest first."""
         return [_run(row) for row in self._all(f"{_RUNS} ORDER BY runs.id")]
+
+    def runs_named(self, name: str) -> list[RunRow]:
+        """The runs that `train --name` called so, newest first."""
+        return [_run(row) for row in self._all(f"{_RUNS} WHERE runs.name = ? ORDER BY runs.id DESC", name)]
+
+    def runs_of_job(self, backend: str, remote_id: str) -> list[RunRow]:
+        """The runs that a provider's job belongs to, newest first."""
+        where = "WHERE runs.backend = ? AND runs.remote_id = ? ORDER BY runs.id DESC"
+        return [_run(row) for row in self._all(f"{_RUNS} {where}", backend, remote_id)]
 
     def runs_of_key(self, key: str) -> list[RunRow]:
         """The runs of the same data, captions, recipe, concept and target, newest first."""
@@ -305,7 +326,10 @@ class Registry:
             return list(self._db.execute(statement, values))
 
 
-_RUNS = "SELECT runs.*, concepts.identifier, concepts.category FROM runs JOIN concepts ON concepts.id = runs.concept"
+_RUNS = (
+    "SELECT runs.*, concepts.identifier, concepts.category, concepts.kind, concepts.name AS human_name FROM runs "
+    "JOIN concepts ON concepts.id = runs.concept"
+)
 
 
 def _concept(row: sqlite3.Row) -> Concept:
@@ -314,7 +338,8 @@ def _concept(row: sqlite3.Row) -> Concept:
 
 def _run(row: sqlite3.Row) -> RunRow:
     values = {key: row[key] for key in RunRow.__dataclass_fields__}
-    return RunRow(**{**values, "state": State(row["state"]), "target": Target(row["target"])})
+    values.update(state=State(row["state"]), target=Target(row["target"]), kind=Kind(row["kind"]))
+    return RunRow(**values)
 
 
 def _upload(row: sqlite3.Row) -> Upload:

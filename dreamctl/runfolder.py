@@ -1,7 +1,8 @@
 """A run's folder: writing it whole, reading it, its events, and whether its trainer is alive.
 
 `run.json recipe.toml concept.json dataset.json data/` say what to do; the trainer adds
-`events.jsonl train.log checkpoints/ samples/ model/`. No absolute path and no URL in any of them.
+`events.jsonl train.log checkpoints/ samples/ model/`. No absolute path and no URL in any of them. Where the run trains
+at a provider, `remote.json` is the journal of its job, and whoever follows it writes the events.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ import tomlkit
 
 from dreamctl.datasetfolder import MANIFEST, DatasetFolder
 from dreamctl.domain.concept import Concept
+from dreamctl.domain.dataset import Dataset
 from dreamctl.domain.recipe import Recipe
+from dreamctl.domain.remote import RemoteJob
 from dreamctl.domain.run import WORKING, Event, ModelFile, RunRecord, State, newest, state_of
 from dreamctl.errors import DreamctlError, InvalidInput, NotFound
 from dreamctl.files import is_locked, read_json, read_toml, replacing_folder, write_json, write_text
@@ -87,6 +90,26 @@ class RunFolder:
         """The number of the trainer's process group, written by the trainer; true only while the lock is held."""
         return self.path / "trainer.pid"
 
+    @property
+    def remote_file(self) -> Path:
+        """There where the run trains, or is to train, at a provider."""
+        return self.path / "remote.json"
+
+    @property
+    def remote_lock(self) -> Path:
+        """Held by whoever speaks with the provider about this run, and writes what it says."""
+        return self.path / "remote.lock"
+
+    def remote(self) -> RemoteJob | None:
+        """The journal of the run's job at a provider, or None."""
+        if not self.remote_file.exists():
+            return None
+        return RemoteJob.parse(read_json(self.remote_file), str(self.remote_file))
+
+    def manifest(self) -> Dataset:
+        """What the run is taught from; there also where the pictures themselves are on another computer."""
+        return Dataset.parse(read_json(self.path / MANIFEST), str(self.path / MANIFEST))
+
     def record(self) -> RunRecord:
         return RunRecord.parse(read_json(self.path / RUN_JSON), str(self.path / RUN_JSON))
 
@@ -117,14 +140,20 @@ class RunFolder:
         """Whether a trainer works on this run now, on this computer. Known by its lock, not by a pid."""
         return is_locked(self.lock_file)
 
+    def at_work(self) -> bool:
+        """Whether the run goes on by itself: a living trainer here, or a job at a provider that has not ended."""
+        if self.remote_file.exists():
+            return self.state() in WORKING
+        return self.alive()
+
     def state(self, events: Sequence[Event] | None = None) -> State:
-        """The state that the events tell; a run at work that has no living trainer here is interrupted.
+        """The state that the events tell; a run that trains here and has no living trainer is interrupted.
 
         `events`: those of the run, or its last ones, where they have been read already. Raises DreamctlError where
         they are a newer program's.
         """
         state = self._told(self.events() if events is None else events)
-        if state not in WORKING or self.alive():
+        if state not in WORKING or self.remote_file.exists() or self.alive():
             return state
         state = self._told(self.events())  # it may have ended since they were read
         return State.interrupted if state in WORKING else state
@@ -199,12 +228,12 @@ class EventTail:
 
 
 class EventWriter:
-    """The one writer of a run's events. A new writer raises `attempt` and truncates nothing but a torn last line."""
+    """The one writer of a run's events. A new writer raises `attempt`, unless it is given, and truncates nothing."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, attempt: int | None = None) -> None:
         before = list(read_events(path))
         self._seq = before[-1].seq if before else 0
-        self._attempt = before[-1].attempt + 1 if before else 1
+        self._attempt = attempt or (before[-1].attempt + 1 if before else 1)
         self._file = open(path, "ab")  # noqa: SIM115 - lives as long as the trainer
         if self._file.tell() and not path.read_bytes().endswith(b"\n"):
             self._file.write(b"\n")  # a torn line of a killed writer stays, and is ignored by readers

@@ -92,6 +92,7 @@ class InstantBackend:
     """A backend whose trainings succeed at once; see `dreamctl.backends.base.Backend`."""
 
     name = "instant"
+    remote = False
 
     def __init__(self, support: Support) -> None:
         self.submitted: list[str] = []

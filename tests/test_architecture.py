@@ -25,18 +25,20 @@ ALLOWED: dict[str, set[str]] = {
     "families": {"errors", KERNEL, "domain", "builtin"},
     "generation": {"errors", KERNEL, "domain", "families"},
     "training": {"errors", KERNEL, "domain", "families", "generation"},
-    "backends": {"errors", KERNEL, "domain", "state", "storage.base"},
+    "backends": {"errors", KERNEL, "domain", "state", "storage.base", "storage.web"},
     "storage": {"errors", KERNEL, "domain"},
     "captioners": {"errors", KERNEL, "domain", "builtin"},
     "trainers": {"errors", KERNEL, "domain"},
     "builtin": {"errors", KERNEL},
+    "workers": {"errors", KERNEL, "domain", "storage.base", "families", "generation"},
     "workflows": {
         "errors", KERNEL, "domain", "state", "context", "families", "generation", "builtin",
-        "backends.base", "captioners.base", "storage.base", "trainers.base",
+        "backends.base", "captioners.base", "storage.base", "storage.web", "trainers.base",
     },
     "cli": {"errors", KERNEL, "domain", "context", "workflows"},
     "__main__": {"cli"},
 }  # fmt: skip
+DOORS = {"storage.web"}  # beside each package's base: what lies at a plain URL is fetched by whoever is told one
 STATE = {"settings", "profiles", "credentials", "registry", "migrations"}
 PACKAGES = {
     "domain",
@@ -48,6 +50,7 @@ PACKAGES = {
     "captioners",
     "trainers",
     "builtin",
+    "workers",
     "workflows",
     "cli",
 }
@@ -65,7 +68,7 @@ def part_of(module: str) -> str:
     """The part that a dotted module name below `dreamctl` belongs to: a package, its base, or a kernel group."""
     names = module.split(".")
     if names[0] in PACKAGES:
-        return ".".join(names[:2]) if names[1:2] == ["base"] else names[0]
+        return ".".join(names[:2]) if names[1:2] == ["base"] or ".".join(names[:2]) in DOORS else names[0]
     if names[0] in STATE:
         return "state"
     return names[0] if names[0] in ALLOWED else KERNEL

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from dreamctl.domain.recipe import Recipe
 from dreamctl.domain.remote import RemoteJob
@@ -75,9 +75,13 @@ class Terms:
         return None if self.hours is None or self.price_per_hour is None else self.hours * self.price_per_hour
 
 
+Look = tuple[str, Literal["ok", "warn", "missing"], str, str | None]
+"""One thing looked at by `doctor`: its name, how it is, what was found, and advice."""
+
+
 @dataclass(frozen=True)
 class OwnBase:
-    """The one base model that a foreign trainer teaches: the shipped recipe that fits it, its source and its family."""
+    """What a foreign trainer teaches: the recipe that fits it, the source ("": any of the family) and the family."""
 
     recipe: str
     source: str
@@ -87,10 +91,11 @@ class OwnBase:
 class Backend(Protocol):
     """A backend brings a run to a computer, starts the training there, and brings events and `model/` back.
 
-    Its class is built with a `Support`. Foreign errors leave it as DreamctlError.
+    It is built with a `Support`. Foreign errors leave it as DreamctlError. `remote`: it is a `RemoteBackend`.
     """
 
     name: str
+    remote: bool
 
     def check(self, recipe: Recipe) -> list[str]:
         """What stands against training this recipe here, one sentence a problem; nothing is started, sent or paid.
@@ -132,6 +137,10 @@ class RemoteBackend(Backend, Protocol):
     @property
     def own_base(self) -> OwnBase | None: ...
 
+    @property
+    def near(self) -> bool:
+        """Whether it can fetch from addresses of this computer's own network."""
+
     def terms(self, recipe: Recipe, wishes: Wishes, archive_bytes: int) -> Terms:
         """What is to be told and agreed to before anything is sent. Raises InvalidInput for wishes that do not fit."""
 
@@ -152,5 +161,13 @@ class RemoteBackend(Backend, Protocol):
         Raises ProviderError where it cannot be known, naming the ways out; `resubmit`: the user takes the risk.
         """
 
+    def examine(self, ask_worker: bool) -> list[Look]:
+        """What `doctor` tells; `ask_worker`: start it for a moment, which costs that."""
+
     def attach(self, run: RunFolder, remote_id: str) -> None:
         """Journal a job that runs there already as this run's. Raises NotFound where there is none."""
+
+
+def as_remote(backend: Backend) -> RemoteBackend | None:
+    """The backend, where it is one at a provider."""
+    return cast("RemoteBackend", backend) if backend.remote else None

@@ -28,6 +28,7 @@ class LocalBackend:
     """See `dreamctl.backends.base.Backend`."""
 
     name = "local"
+    remote = False
 
     def __init__(self, support: Support) -> None:
         self._settings = support.settings

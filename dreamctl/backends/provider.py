@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from dreamctl.backends.base import OwnBase, Parcel, Support, Terms, Wishes
+from dreamctl.backends.base import Look, OwnBase, Parcel, Support, Terms, Wishes
 from dreamctl.domain.recipe import Recipe
 from dreamctl.domain.remote import RemoteJob, Report
 from dreamctl.errors import ProviderError
@@ -88,6 +88,9 @@ class Provider(Protocol):
 
     def cancel(self, job: RemoteJob) -> None:
         """Ask for the job's end; that it has ended already is no error."""
+
+    def examine(self, ask_worker: bool) -> list[Look]:
+        """As `RemoteBackend.examine`."""
 
     def adopt(self, remote_id: str) -> RemoteJob:
         """A journal for a job that was submitted elsewhere. Raises NotFound where there is none of that id."""

@@ -12,6 +12,7 @@ from dreamctl.cli.output import Table, clock
 
 if TYPE_CHECKING:
     from dreamctl.context import Context
+    from dreamctl.workflows.follow import Wait
     from dreamctl.workflows.runs import RunStatus
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Id, unique prefix, or `last`.")]
@@ -78,35 +79,37 @@ def logs(
 
 def cancel(session: Session, run: Run) -> None:
     """Stop a run for good."""
+    from dreamctl.domain.run import State
     from dreamctl.workflows.runs import cancel
 
     stopped = cancel(session.context(), run)
-    text = (
-        f"cancelling run {stopped.id}: its trainer ends at the next step"
-        if stopped.alive()
-        else f"cancelled run {stopped.id}"
-    )
-    session.output.emit({"run": stopped.id, "state": stopped.state().value}, text, [stopped.id])
+    state = stopped.state()
+    if state is State.cancelled:
+        text = f"cancelled run {stopped.id}"
+    elif not stopped.at_work():
+        text = f"run {stopped.id} had ended before it was cancelled: it is {state}"
+    elif stopped.remote_file.exists():
+        text = f"cancelling run {stopped.id}: its provider has not said yet that it ended"
+    else:
+        text = f"cancelling run {stopped.id}: its trainer ends at the next step"
+    session.output.emit({"run": stopped.id, "state": state.value}, text, [stopped.id])
 
 
-def _followed(session: Session, context: Context, run: str) -> RunStatus:
+def _followed(session: Session, context: Context, run: str, wait: Wait = time.sleep) -> RunStatus:
     """Tell every change of one run until it has settled."""
     from dreamctl.domain.run import Event
     from dreamctl.runfolder import EventTail
-    from dreamctl.workflows.follow import POLL_SECONDS, report
-    from dreamctl.workflows.runs import find_run, one_status, run_status
+    from dreamctl.workflows.follow import watched
+    from dreamctl.workflows.runs import find_run, look_at, one_status, run_status
 
     folder = find_run(context, run)
-    tail, events, alive = EventTail(folder.events_file), list[Event](), True
-    while alive:
-        alive = folder.alive()
-        news = tail.new()
+    look_at(context, folder)
+    backend = context.backend(folder.record().backend)
+    events = list[Event]()
+    for news in watched(context, backend, folder, EventTail(folder.events_file), wait):
         events += news
-        if session.output.mode == "json" and news and alive:
+        if session.output.mode == "json" and folder.at_work():
             session.output.stream(run_status(context, folder, events).data(), "")
-        for event in news:
-            report(session.output, event)
-        time.sleep(POLL_SECONDS if alive else 0)
     one = one_status(context, folder.id)
     if session.output.mode == "json":
         session.output.stream(one.data(), "")
@@ -130,6 +133,12 @@ def _table(rows: list[RunStatus]) -> Table:
     )  # fmt: skip
 
 
+def _where(one: RunStatus) -> str:
+    """Where it trains: this computer, or a provider, its place and its own id of the job."""
+    place = f" {one.place}" if one.place else ""
+    return f"{one.backend}{place}" + (f", job {one.remote_id}" if one.remote_id else "")
+
+
 def _one(one: RunStatus) -> list[str | Table]:
     from dreamctl.workflows.runs import sparkline
 
@@ -137,7 +146,7 @@ def _one(one: RunStatus) -> list[str | Table]:
     facts = [
         ("run", one.id),
         ("concept", f"{one.concept.identifier} ({one.concept.category}, {one.concept.kind})"),
-        ("trains", f"{one.method} on {one.base}, {one.backend}"),
+        ("trains", f"{one.method} on {one.base}, {_where(one)}"),
         ("state", one.state.value + (f": {one.message}" if one.message else "")),
         ("progress", f"{one.progress} steps{left}"),
         ("model", ", ".join(version.name for version in one.versions) or "-"),

@@ -69,13 +69,14 @@ class RunRecord(Stored):
     pictures: str  # the digest of the dataset's pictures
     created: str
     parent: str | None = None
+    name: str | None = None  # what `train --name` called it
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """A line of `events.jsonl`. `fields` depends on `type`.
 
-    state: state, message?, hint? · phase: name, total?, done? · step: step, steps, loss, seconds
+    state: state, message?, hint?, cause? (timed_out, expired) · phase: name, total?, done? · step: step, steps, loss, seconds
     · checkpoint: step, file · sample: step, file · note: message
 
     No `Noun`: a run has thousands, and `status` reads those of all runs.
@@ -110,6 +111,11 @@ class ModelFile(Stored):
     concepts: tuple[Concept, ...]
     files: tuple[Weights, ...]
     parent: str | None = None
+
+
+def unpinned(base: str) -> str:
+    """The base digest of a model whose trainer, somebody else's, took a base of that name and told no digest of it."""
+    return f"unpinned:{base}"
 
 
 def model_digest(files: Iterable[Weights]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dreamctl.domain.concept import Kind
 from dreamctl.domain.identifiers import identifier_key
 from dreamctl.domain.run import State, Target
 from dreamctl.errors import InvalidInput, NotFound, did_you_mean
@@ -25,6 +26,25 @@ class RunRow:
     base: str
     created: str
     updated: str
+    kind: Kind
+    human_name: str | None
+    name: str | None
+    method: str
+    step: int
+    steps: int
+    message: str | None
+    stamp: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run was when it was looked at. `stamp`: of its events' file; as long as it is the same, so is the rest."""
+
+    method: str
+    step: int
+    steps: int
+    message: str | None
+    stamp: str
 
 
 @dataclass(frozen=True)

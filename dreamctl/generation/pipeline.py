@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from dreamctl.domain.recipe import Base
-from dreamctl.domain.run import ModelFile, model_digest
+from dreamctl.domain.run import ModelFile, model_digest, unpinned
 from dreamctl.errors import DreamctlError, InvalidInput, NotFound
 from dreamctl.families.base import Drawing, Model, Precision, ResolvedBase, load_family
 from dreamctl.families.sources import resolve_base
@@ -77,7 +77,13 @@ def verify_model(model_dir: Path, resolved: ResolvedBase) -> ModelFile:
             )
     if model_digest(model.files) != model.digest:
         raise DreamctlError(f"{file} was edited: its digest does not belong to its files")
-    if model.base_digest != resolved.digest:
+    if model.format == "pickle":
+        names = ", ".join(weights.file for weights in model.files)
+        raise InvalidInput(
+            f"{names} in {model_dir} is a pickle, which could run any program: dreamctl does not open it",
+            hint="convert it on a computer that you can lose: `dreamctl models convert --trust`",
+        )
+    if model.base_digest not in (resolved.digest, unpinned(model.base)):
         raise InvalidInput(
             f"the model in {model_dir} was taught on another base: {model.base} ({model.base_digest[:12]}), "
             f"not {resolved.base.source} as it is now ({resolved.digest[:12]})",

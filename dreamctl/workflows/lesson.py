@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dreamctl import recipes
+from dreamctl.backends.base import RemoteBackend, as_remote
 from dreamctl.context import Context
 from dreamctl.datasetfolder import DatasetFolder, is_dataset
 from dreamctl.domain.concept import CATEGORY_EXAMPLES, Concept, Kind
@@ -24,10 +25,11 @@ from dreamctl.workflows.prepare import prepare_on_the_way
 
 @dataclass(frozen=True)
 class Wish:
-    """What the line says; None where it says nothing."""
+    """What the line says; None where it says nothing. `called`: the concept's human name, `name`: the run's own."""
 
     dataset: Path | None = None
     identifier: str | None = None
+    called: str | None = None
     name: str | None = None
     category: str | None = None
     kind: Kind | None = None
@@ -38,6 +40,12 @@ class Wish:
     again: bool = False
     detach: bool = False
     dry_run: bool = False
+    attach: str | None = None
+    data_url: str | None = field(default=None, repr=False)
+    inputs: Sequence[str] = ()
+    yes: bool = False
+    resubmit: bool = False
+    cancel_on_interrupt: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,13 +78,21 @@ def gather(context: Context, wish: Wish) -> Material:
     """Choose and check dataset, recipe and base, and ask for the category; nothing is started or claimed."""
     known = known_concept(context, wish)
     kind = wish.kind or (known.kind if known else Kind.subject)
-    recipe, base = choose_recipe(context, wish.recipe, wish.base_model, wish.overrides, style=kind is Kind.style)
-    problems = context.backend().check(recipe)
+    backend = context.backend()
+    style, remote = kind is Kind.style, as_remote(backend)
+    if remote and not remote.carrier:
+        recipe = foreign_recipe(context, wish, remote, style)
+        base = None
+    else:
+        _check_named(context, wish, remote)
+        recipe, base = choose_recipe(context, wish.recipe, wish.base_model, wish.overrides, style=style)
+    problems = backend.check(recipe)
     if problems:
         raise DreamctlError("; ".join(problems))
     dataset = _dataset(context, wish, recipe)
     category = asked_category(context, wish.category, known)
-    recipe = recipe.model_copy(update={"base": pinned(base), "family": base.family})
+    if base:
+        recipe = recipe.model_copy(update={"base": pinned(base), "family": base.family})
     return Material(dataset, dataset.digests(), recipe, known, category)
 
 
@@ -95,7 +111,7 @@ def choose(context: Context, wish: Wish, material: Material) -> Lesson:
         "identifier": identifier or first_free(item.identifier for item in context.registry.concepts()),
         "category": material.category,
         "kind": wish.kind or (known.kind if known else Kind.subject),
-        "name": wish.name or (known.name if known else None),
+        "name": wish.called or (known.name if known else None),
     }
     concept = Concept.parse(values, "concept")
     context.registry.check_concept(concept)
@@ -125,6 +141,48 @@ def choose_recipe(
     return recipe, resolve_base(recipe.base)
 
 
+def foreign_recipe(context: Context, wish: Wish, backend: RemoteBackend, style: bool) -> Recipe:
+    """The recipe for another's trainer, which finds the base model itself: it is looked for nowhere here."""
+    own, tables = backend.own_base, [parse_assignment(text) for text in wish.overrides]
+    named = wish.recipe
+    source = wish.base_model or (None if named else context.settings.base_model)
+    for table in tables:
+        source = table.get("base", {}).get("source", source)
+    name = named or context.settings.recipe or (own.recipe if own else None)
+    if name is None and source:
+        name = recipes.default_for(source, "")
+    if name is None:
+        raise InvalidInput(
+            f"no recipe is named for {backend.title}'s trainer, and dreamctl does not know what it teaches",
+            field="--recipe",
+            hint="name the base that it teaches: --recipe NAME --base-model OWNER/NAME",
+        )
+    if style and own and named is None and f"{name}-style" in recipes.names():
+        name = f"{name}-style"
+    if source:
+        tables.append({"base": {"source": source}})
+    recipe = recipes.resolve(name, tables)
+    if own and own.source not in ("", recipe.base.source):
+        raise InvalidInput(
+            f"{backend.title}'s trainer teaches {own.source}, not {recipe.base.source}",
+            field="base.source",
+            hint=f"--recipe {own.recipe}, or another trainer",
+        )
+    return recipe
+
+
+def _check_named(context: Context, wish: Wish, backend: RemoteBackend | None) -> None:
+    """Nobody pays for a demonstration by oversight: at a provider the base is named."""
+    tables = [parse_assignment(text) for text in wish.overrides]
+    named = wish.recipe or wish.base_model or context.settings.recipe or context.settings.base_model
+    if backend and not named and not any("source" in table.get("base", {}) for table in tables):
+        raise InvalidInput(
+            f"no base model is named: what is {backend.title} to teach?",
+            field="--base-model",
+            hint="--base-model OWNER/NAME, or `dreamctl config set base_model OWNER/NAME`",
+        )
+
+
 def reach_hub(context: Context, source: str | None) -> None:
     """Make the hub reachable where a base lies there; tokens are looked for only then."""
     if source and on_hub(source):
@@ -142,7 +200,7 @@ def known_concept(context: Context, wish: Wish) -> Concept | None:
     path = wish.dataset.expanduser().absolute() if wish.dataset else default_folder(context)
     dataset = DatasetFolder(path) if is_dataset(path) else None
     identifier = wish.identifier or (dataset.manifest().trigger if dataset else None)
-    word = identifier or wish.name
+    word = identifier or wish.called
     named = context.registry.concept(word) if word else None
     if identifier or named or dataset is None:
         return named
@@ -150,7 +208,7 @@ def known_concept(context: Context, wish: Wish) -> Concept | None:
     known = context.registry.taught_as(path, dataset.digests()[0], files)
     if known is None or wish.category not in (None, known.category):
         return None
-    return None if wish.name and known.name else known  # a name of its own makes it another
+    return None if wish.called and known.name else known  # a name of its own makes it another
 
 
 def asked_category(context: Context, given: str | None, known: Concept | None) -> str:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dreamctl.backends.base import as_remote
 from dreamctl.context import Context
-from dreamctl.domain.concept import Concept
+from dreamctl.domain.concept import Concept, Kind
 from dreamctl.domain.run import FINAL, WORKING, Event, State, Target, last_step, newest
-from dreamctl.domain.versions import Version, find_version
-from dreamctl.errors import ConsentRequired, DreamctlError, InvalidInput, RunFailed, StillRunning
+from dreamctl.domain.versions import RunRow, Version, find_version
+from dreamctl.errors import (
+    ConsentRequired,
+    DreamctlError,
+    InvalidInput,
+    NotFound,
+    ProviderError,
+    RunFailed,
+    StillRunning,
+)
 from dreamctl.runfolder import RunFolder, resolve_run_id
+from dreamctl.workflows import shared_runs
+from dreamctl.workflows.follow import end, look
 from dreamctl.workflows.harvest import harvest, record_run, run_folders
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -24,15 +36,20 @@ _LOG_LINES = 10
 class RunStatus:
     """One run, as `status` shows it. `loss`: means of the curve's pieces, oldest first; `log`: the last lines.
 
-    Both are empty where many runs are told.
+    Both are empty where many runs are told. `remote_id`, `place`: its job at a provider, and where that runs;
+    `keep_until`: when the provider deletes what it made, where that is not here yet.
     """
 
     id: str
+    name: str | None
     concept: Concept
     target: Target
     base: str
     method: str
     backend: str
+    remote_id: str | None
+    place: str | None
+    keep_until: str | None
     state: State
     step: int
     steps: int
@@ -52,11 +69,18 @@ class RunStatus:
         return {
             "id": self.id,
             "state": self.state.value,
-            **self.concept.model_dump(mode="json"),
+            "run_name": self.name,
+            "identifier": self.concept.identifier,
+            "category": self.concept.category,
+            "kind": self.concept.kind.value,
+            "name": self.concept.name,
             "target": self.target.value,
             "base": self.base,
             "method": self.method,
             "backend": self.backend,
+            "remote_id": self.remote_id,
+            "place": self.place,
+            "keep_until": self.keep_until,
             "step": self.step,
             "steps": self.steps,
             "seconds_left": self.seconds_left,
@@ -69,47 +93,103 @@ class RunStatus:
 
 
 def find_run(context: Context, wanted: str) -> RunFolder:
-    """The run that an id, a unique prefix or `last` means."""
-    return RunFolder(context.runs / resolve_run_id(wanted, [run.id for run in run_folders(context)]))
+    """The run that an id, a unique prefix, `last`, or the name of `train --name` means."""
+    ids = [run.id for run in run_folders(context)]
+    if wanted not in ids and (named := [row.id for row in context.registry.runs_named(wanted) if row.id in ids]):
+        return RunFolder(context.runs / named[0])
+    return RunFolder(context.runs / resolve_run_id(wanted, ids))
 
 
 def all_status(context: Context) -> list[RunStatus]:
-    """Every run, newest first."""
+    """Every run, newest first. Those at a provider are asked about; of what has ended no file is opened."""
+    shared_runs.pull(context)
     harvest(context)
+    look_at_all(context)
+    versions: dict[str, list[Version]] = {}
+    for version in context.registry.versions():
+        versions.setdefault(version.run_id, []).append(version)
+    rows = list(reversed(context.registry.runs()))
+    present = {run.id for run in run_folders(context, {row.id for row in rows})}
+    concept_of = functools.cache(_concept_of)
     told = []
-    for run in reversed(run_folders(context)):
-        try:
-            told.append(_status(context, run, run.last_events()))
-        except DreamctlError as error:
-            context.reporter.warn(f"run {run.id} cannot be shown: {error.message}")
+    for row in rows:
+        if row.id not in present or not row.method:
+            continue
+        if row.state in WORKING:
+            run = RunFolder(context.runs / row.id)
+            told.append(replace(run_status(context, run, run.last_events()), loss=[], log=[]))
+        else:
+            concept = concept_of(row.identifier, row.category, row.kind, row.human_name)
+            told.append(_row_status(row, concept, versions.get(row.id, [])))
     return told
 
 
 def one_status(context: Context, wanted: str) -> RunStatus:
-    """One run with its curve and the end of its log."""
+    """One run with its curve and the end of its log; its provider is asked how it is."""
+    shared_runs.pull(context)
     harvest(context)
     run = find_run(context, wanted)
+    look_at(context, run)
     return run_status(context, run, run.events())
+
+
+def look_at(context: Context, run: RunFolder) -> None:
+    """Ask a run's provider how it is, and bring home what it made. What cannot be found out is told, not raised."""
+    if not run.remote_file.exists():
+        return
+    backend = context.backend(run.record().backend)
+    remote = as_remote(backend)
+    if remote is None:
+        return
+    try:
+        if run.state() is State.succeeded and run.model_file() is None:
+            if not shared_runs.bring_outcome(context, run):
+                backend.fetch(run)
+        elif run.at_work():
+            job = run.remote()
+            if job and job.id is None:
+                remote.reconcile(run, resubmit=False)
+            else:
+                look(context, backend, run)
+                _tell_retention(context, run)
+            shared_runs.publish(context, run)
+    except (ProviderError, NotFound) as error:
+        context.reporter.warn(error.message + (f" ({error.hint})" if error.hint else ""))
+    record_run(context, run)
+
+
+def look_at_all(context: Context) -> None:
+    """Ask about every run that is at work at a provider, a few at a time, and bring home what they made."""
+    rows = [row for row in context.registry.runs() if row.state in WORKING and row.backend != "local"]
+    for row in rows:
+        if (context.runs / row.id).is_dir():
+            look_at(context, RunFolder(context.runs / row.id))
+
+
+def _tell_retention(context: Context, run: RunFolder) -> None:
+    """Say until when a provider keeps what a run made, where it could not be brought home yet."""
+    job = run.remote()
+    if job and job.keep_until and run.at_work():
+        context.reporter.warn(f"what run {run.id} made is deleted by its provider at {job.keep_until}")
 
 
 def run_status(context: Context, run: RunFolder, events: Sequence[Event]) -> RunStatus:
     """One run, all of whose events have been read."""
-    return replace(_status(context, run, events), loss=_curve(events), log=run.log_tail(_LOG_LINES))
-
-
-def _status(context: Context, run: RunFolder, events: Sequence[Event]) -> RunStatus:
-    """One run, of whose events the last have been read."""
-    record, recipe = run.record(), run.recipe()
+    record, recipe, job = run.record(), run.recipe(), run.remote()
     step, state, change = newest(events, "step"), run.state(events), newest(events, "state")
     done = last_step(events)
     pace = step.fields.get("seconds") if step and state is State.running else None
     return RunStatus(
         id=run.id,
+        name=record.name,
         concept=run.concept(),
         target=record.target,
         base=recipe.base.source,
         method=recipe.method.name,
         backend=record.backend,
+        remote_id=job.id if job else None,
+        place=job.place if job else None,
+        keep_until=job.keep_until if job and run.at_work() else None,
         state=state,
         step=done,
         steps=recipe.training.steps,
@@ -117,6 +197,35 @@ def _status(context: Context, run: RunFolder, events: Sequence[Event]) -> RunSta
         created=record.created,
         message=change.fields.get("message") if change else None,
         versions=context.registry.versions_of_run(run.id),
+        loss=_curve(events),
+        log=run.log_tail(_LOG_LINES),
+    )
+
+
+def _concept_of(identifier: str, category: str, kind: Kind, name: str | None) -> Concept:
+    return Concept(identifier=identifier, category=category, kind=kind, name=name)
+
+
+def _row_status(row: RunRow, concept: Concept, versions: list[Version]) -> RunStatus:
+    """One run as the registry knows it."""
+    return RunStatus(
+        id=row.id,
+        name=row.name,
+        concept=concept,
+        target=row.target,
+        base=row.base,
+        method=row.method,
+        backend=row.backend,
+        remote_id=row.remote_id if row.backend != "local" else None,
+        place=None,
+        keep_until=None,
+        state=row.state,
+        step=row.step,
+        steps=row.steps,
+        seconds_left=None,
+        created=row.created,
+        message=row.message,
+        versions=versions,
         loss=[],
         log=[],
     )
@@ -142,12 +251,17 @@ def sparkline(values: list[float]) -> str:
 
 def cancel(context: Context, wanted: str) -> RunFolder:
     """Stop a run for good; its folder stays. Raises InvalidInput where it has ended already."""
+    shared_runs.pull(context)
     harvest(context)
     run = find_run(context, wanted)
     state = run.state()
     if state in FINAL:
         raise InvalidInput(f"run {run.id} is {state} already", field="RUN")
-    context.backend(run.record().backend).cancel(run)
+    backend = context.backend(run.record().backend)
+    job, remote = run.remote(), as_remote(backend)
+    if remote and job and job.id is None and run.at_work():
+        remote.reconcile(run, resubmit=False)
+    end(context, backend, run)
     record_run(context, run)
     return run
 
@@ -168,12 +282,14 @@ def remove(context: Context, wanted: str, yes: bool) -> Removed:
     harvest(context)
     version = find_version(context.registry.versions(), wanted) if "@" in wanted else None
     run = RunFolder(context.runs / version.run_id) if version else find_run(context, wanted)
-    if run.alive():
+    if run.at_work():
         raise InvalidInput(f"run {run.id} is at work", field="RUN", hint=f"stop it first: dreamctl cancel {run.id}")
     lost = [item.name for item in context.registry.versions_of_run(run.id)]
     what = f"run {run.id}" + (f" and its model version {', '.join(lost)}" if lost else "")
     if not yes and context.reporter.confirm(f"Delete {what}?") is not True:
         raise ConsentRequired(f"{what} not deleted", hint="say --yes to delete it")
+    if run.path.exists():
+        shared_runs.forget(context, run)
     context.registry.remove_run(run.id)
     if run.path.exists():
         # The folder leaves the list of runs in one step, so that a deletion cut short leaves no half run behind.

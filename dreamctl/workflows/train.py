@@ -5,21 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from dreamctl import paths
+from dreamctl.backends.base import Backend, RemoteBackend, Terms, Wishes, as_remote
 from dreamctl.context import Context
 from dreamctl.domain.concept import Concept
 from dreamctl.domain.recipe import Recipe
 from dreamctl.domain.run import RunRecord, State
 from dreamctl.domain.versions import Version
-from dreamctl.errors import InvalidInput
+from dreamctl.errors import DreamctlError, InvalidInput
 from dreamctl.files import locked
 from dreamctl.runfolder import EventTail, RunFolder, create_run, new_run_id, now
+from dreamctl.workflows import shared_runs
+from dreamctl.workflows.agreeing import agree, archive_bytes, outlook
+from dreamctl.workflows.dispatch import dispatch
 from dreamctl.workflows.follow import follow, stop
 from dreamctl.workflows.harvest import harvest, record_run
 from dreamctl.workflows.lesson import Lesson, Wish, choose, gather
+from dreamctl.workflows.naming import attached, named_run
 from dreamctl.workflows.notice import tell_notice
 from dreamctl.workflows.runs import find_run
 
 __all__ = ["Taught", "Wish", "train"]
+
+_WITH_RESUME = ("resume", "detach", "yes", "resubmit", "cancel_on_interrupt")
 
 
 @dataclass(frozen=True)
@@ -38,31 +45,59 @@ class Taught:
 
 def train(context: Context, wish: Wish) -> Taught:
     """Teach what `wish` says. Raises InvalidInput before anything is started, RunFailed when the run fails."""
+    shared_runs.pull(context)
     harvest(context)
     if wish.resume:
         _check_alone(wish)
-        return _go_on(context, find_run(context, wish.resume), wish.detach)
+        return _go_on(context, find_run(context, wish.resume), wish)
+    if run := attached(context, wish.attach) if wish.attach else None:
+        return _go_on(context, run, wish)
     material = gather(context, wish)
     if wish.dry_run:
         lesson = choose(context, wish, material)
+        _tell_outlook(context, wish, lesson)
         return Taught(lesson.concept, lesson.recipe, len(lesson.dataset.manifest().pictures), State.created)
     # One at a time from choosing the identifier to the run that holds it: two commands at once must not teach the same
     # twice, nor two subjects as one.
     with locked(paths.locks_dir() / "train.lock", "another `dreamctl train` that begins"):
         lesson = choose(context, wish, material)
-        run = None if wish.again else _earlier(context, lesson)
+        run = named_run(context, wish, lesson.key) or (None if wish.again else _earlier(context, lesson))
         if run and lesson.concept.name:
             context.registry.name_concept(lesson.concept)
-        run = run or _new_run(context, lesson)
-    return _go_on(context, run, wish.detach)
+        terms = None
+        if run is None:
+            terms = _agreed(context, wish, lesson)
+            run = _new_run(context, wish, lesson)
+    return _go_on(context, run, wish, terms)
 
 
 def _check_alone(wish: Wish) -> None:
     """`--resume` goes on with a run as it is."""
     for field in fields(Wish):
-        if field.name not in ("resume", "detach") and getattr(wish, field.name) not in (None, False, [], ()):
-            flag = {"dataset": "DATASET", "overrides": "--set"}.get(field.name, "--" + field.name.replace("_", "-"))
+        if field.name not in _WITH_RESUME and getattr(wish, field.name) not in (None, False, [], ()):
+            names = {"dataset": "DATASET", "overrides": "--set", "inputs": "--input"}
+            flag = names.get(field.name, "--" + field.name.replace("_", "-"))
             raise InvalidInput(f"--resume goes on with a run as it is: leave {flag} out", field=flag)
+
+
+def _wishes(context: Context, wish: Wish) -> Wishes:
+    return Wishes(wish.yes, context.settings.max_hours, context.settings.webhook, tuple(wish.inputs), wish.resubmit)
+
+
+def _tell_outlook(context: Context, wish: Wish, lesson: Lesson) -> None:
+    """For a dry run at a provider: what would be told before it is paid."""
+    if remote := as_remote(context.backend()):
+        terms = remote.terms(lesson.recipe, _wishes(context, wish), archive_bytes(lesson.dataset))
+        for note in (*terms.notes, outlook(terms)):
+            context.reporter.note(note)
+
+
+def _agreed(context: Context, wish: Wish, lesson: Lesson) -> Terms | None:
+    """Consent to what a new run will cost; nothing of it is on the disk before that."""
+    remote = as_remote(context.backend())
+    if remote is None or wish.attach:
+        return None
+    return agree(context, remote, lesson.recipe, lesson.dataset, _wishes(context, wish))
 
 
 def _earlier(context: Context, lesson: Lesson) -> RunFolder | None:
@@ -74,7 +109,8 @@ def _earlier(context: Context, lesson: Lesson) -> RunFolder | None:
     return None
 
 
-def _new_run(context: Context, lesson: Lesson) -> RunFolder:
+def _new_run(context: Context, wish: Wish, lesson: Lesson) -> RunFolder:
+    """A run of this lesson, on the disk and in the registry; or, where its name was just given to another, that one."""
     record = RunRecord(
         id=new_run_id(),
         project=context.project.name,
@@ -83,26 +119,37 @@ def _new_run(context: Context, lesson: Lesson) -> RunFolder:
         key=lesson.key,
         pictures=lesson.digests[0],
         created=now(),
+        name=wish.name,
     )
     run = create_run(context.runs, record, lesson.recipe, lesson.concept, lesson.dataset)
+    if wish.name and shared_runs.shared(context, run):
+        holder = shared_runs.claim(context, wish.name, run)
+        if holder != run.id:
+            shared_runs.discard(context, run)
+            run = RunFolder(context.runs / holder)
+            record_run(context, run)
+            return run
     context.registry.add_run(record, lesson.concept, lesson.recipe.base.source, now())
     files = [picture.sha256 for picture in lesson.dataset.manifest().pictures]
     context.registry.record_dataset(lesson.dataset.path, context.project, files, lesson.concept.identifier, now())
     return run
 
 
-def _go_on(context: Context, run: RunFolder, detach: bool) -> Taught:
-    """Show a run that is done; start it, go on with it, or join it where a trainer already works on it."""
+def _go_on(context: Context, run: RunFolder, wish: Wish, terms: Terms | None = None) -> Taught:
+    """Show a run that is done; start it, go on with it, or join it where it is at work already."""
     state = run.state()
-    if state is State.succeeded:
-        return _taught(context, run, State.succeeded, before=True)
     if state is State.cancelled:
         raise InvalidInput(f"run {run.id} was cancelled", field="--resume", hint="start anew with `dreamctl train`")
     backend = context.backend(run.record().backend)
+    if state is State.succeeded:
+        _bring_model(context, backend, run)
+        return _taught(context, run, State.succeeded, before=True)
     tail = EventTail(run.events_file)
     old = tail.new()
     try:
-        if run.alive():
+        if remote := as_remote(backend):
+            _begin_remote(context, remote, run, wish, terms)
+        elif run.alive():
             context.reporter.note(f"run {run.id} is at work already: following it")
         else:
             tell_notice(context.reporter, run.recipe().base.source)
@@ -110,18 +157,45 @@ def _go_on(context: Context, run: RunFolder, detach: bool) -> Taught:
                 context.reporter.note(f"going on with run {run.id}")
             context.registry.set_remote_id(run.id, backend.submit(run))
         record_run(context, run)
-        if detach:
-            return _taught(context, run, State.running)
+        if wish.detach:
+            return _taught(context, run, run.state() if as_remote(backend) else State.running)
         follow(context, backend, run, tail)
     except KeyboardInterrupt as signalled:
-        stop(context, backend, run, signalled)
+        stop(context, backend, run, signalled, wish.cancel_on_interrupt)
     backend.fetch(run)
     return _taught(context, run, State.succeeded)
 
 
+def _begin_remote(context: Context, backend: RemoteBackend, run: RunFolder, wish: Wish, terms: Terms | None) -> None:
+    """Submit the run, unless it is at the provider already, or may be."""
+    if wish.attach and run.remote() is None:
+        _, _, remote_id = wish.attach.partition(":")
+        try:
+            backend.attach(run, remote_id)
+        except DreamctlError:
+            shared_runs.discard(context, run)
+            context.registry.remove_run(run.id)
+            raise
+        shared_runs.publish(context, run)
+        return
+    may_send = backend.reconcile(run, wish.resubmit)
+    if not may_send:
+        shared_runs.publish(context, run)
+        context.reporter.note(f"run {run.id} is at {backend.title} already: following it")
+        return
+    tell_notice(context.reporter, run.recipe().base.source)
+    dispatch(context, backend, run, _wishes(context, wish), terms, wish.data_url)
+
+
+def _bring_model(context: Context, backend: Backend, run: RunFolder) -> None:
+    """What a run made on another computer, brought here."""
+    if run.model_file() is None and not shared_runs.bring_outcome(context, run):
+        backend.fetch(run)
+
+
 def _taught(context: Context, run: RunFolder, state: State, before: bool = False) -> Taught:
     versions = tuple(record_run(context, run))
-    count = len(run.data.manifest().pictures)
+    count = len(run.manifest().pictures)
     concept = run.concept()
     newest = context.registry.versions(concept.identifier)[-1:]
     is_newest = not versions or newest[0] in versions

@@ -85,38 +85,55 @@ def upload(
     exist, CredentialsError and ProviderError; and where the URL could not live as long as it is to, before anything is
     sent.
     """
-    registry = context.registry  # what cannot be remembered is not sent
     storage = context.storage(to, context.access(unfinished.journey.access) if unfinished else None)
+    storage.check_link(lifetime(context, expires, public))  # before anything is packed
+    with _parcel(context, source) as parcel:
+        return deliver(context, storage, parcel, to, expires, public, unfinished)
+
+
+def deliver(
+    context: Context,
+    storage: Storage,
+    parcel: Parcel,
+    to: str | None = None,
+    expires: str | None = None,
+    public: bool = False,
+    unfinished: FileTicket | None = None,
+) -> UploadReport:
+    """Put one packed file under its key, unless it lies there already, and sign a URL. Raises as `upload`.
+
+    `storage` is the one that `to` names, or else the settings.
+    """
+    registry = context.registry  # what cannot be remembered is not sent
     seconds = lifetime(context, expires, public)
     storage.check_link(seconds)
-    with _parcel(context, source) as parcel:
-        size, place = parcel.file.stat().st_size, storage.place(parcel.key)
-        if unfinished:
-            _check_same(unfinished.journey, parcel, place)
-        url, access = context.storage_url(to), storage.access
-        ticket = FileTicket(
-            Journey(str(parcel.source), url, access, parcel.key, place, parcel.sha256, size, expires, public)
-        )
-        with ticket.held(lambda holder: context.reporter.note(f"waiting for {holder}")):
-            ticket.refresh()
-            stored = storage.head(parcel.key)
-            there = stored is not None and (stored.sha256, stored.bytes) == (parcel.sha256, size)
-            if not there:
-                _send(context, storage, parcel, size, ticket)
-            elif ticket.state is not None:
-                storage.abandon(parcel.key, ticket.state)  # somebody else was quicker
-            last = registry.last_upload(_name(parcel.source), url)
-            if last and last.public and last.key == parcel.key and not public:
-                context.reporter.warn("it was uploaded with --public before, and everybody can still read it")
-            stamp = "" if parcel.content else _text(parcel.stamp)
-            registry.record_upload(
-                Upload(
-                    _name(parcel.source), _name(context.project), url, json.dumps(asdict(access)), parcel.key,
-                    parcel.sha256, size, parcel.content, stamp, public, now(),
-                )
-            )  # fmt: skip
-            ticket.drop()
-        link = storage.link(parcel.key, seconds)
+    size, place = parcel.file.stat().st_size, storage.place(parcel.key)
+    if unfinished:
+        _check_same(unfinished.journey, parcel, place)
+    url, access = context.storage_url(to), storage.access
+    ticket = FileTicket(
+        Journey(str(parcel.source), url, access, parcel.key, place, parcel.sha256, size, expires, public)
+    )
+    with ticket.held(lambda holder: context.reporter.note(f"waiting for {holder}")):
+        ticket.refresh()
+        stored = storage.head(parcel.key)
+        there = stored is not None and (stored.sha256, stored.bytes) == (parcel.sha256, size)
+        if not there:
+            _send(context, storage, parcel, size, ticket)
+        elif ticket.state is not None:
+            storage.abandon(parcel.key, ticket.state)  # somebody else was quicker
+        last = registry.last_upload(_name(parcel.source), url)
+        if last and last.public and last.key == parcel.key and not public:
+            context.reporter.warn("it was uploaded with --public before, and everybody can still read it")
+        stamp = "" if parcel.content else _text(parcel.stamp)
+        registry.record_upload(
+            Upload(
+                _name(parcel.source), _name(context.project), url, json.dumps(asdict(access)), parcel.key,
+                parcel.sha256, size, parcel.content, stamp, public, now(),
+            )
+        )  # fmt: skip
+        ticket.drop()
+    link = storage.link(parcel.key, seconds)
     return UploadReport(
         parcel.source, url, parcel.key, parcel.sha256, size, there, link.url, public, link.expires, link.note
     )

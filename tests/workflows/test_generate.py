@@ -26,7 +26,7 @@ def taught(open_context: Open, user: Path) -> Context:
     """A registry that knows `sks` (person, named Luna) and `zwx` (mug)."""
     for identifier, category, name in (("sks", "person", "Luna"), ("zwx", "mug", None)):
         dataset = write_dataset(user / identifier, count=5 if name else 6)
-        wish = Wish(dataset.path, identifier=identifier, category=category, name=name, overrides=SMALL)
+        wish = Wish(dataset.path, identifier=identifier, category=category, called=name, overrides=SMALL)
         train(open_context(), wish)
     return open_context()
 

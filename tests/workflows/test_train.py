@@ -105,7 +105,7 @@ def test_the_category_is_asked_for_on_a_terminal_and_an_error_elsewhere(open_con
 
 
 def test_a_human_name_is_kept(open_context: Open, dataset: Path) -> None:
-    teach(open_context(), name="Luna")
+    teach(open_context(), called="Luna")
     known = open_context().registry.concept("luna")
     assert known is not None
     assert known.identifier == "sks"
@@ -113,7 +113,7 @@ def test_a_human_name_is_kept(open_context: Open, dataset: Path) -> None:
 
 def test_what_is_taught_already_gets_the_name_that_it_is_given_later(open_context: Open, dataset: Path) -> None:
     teach(open_context())
-    again = teach(open_context(), name="Luna")
+    again = teach(open_context(), called="Luna")
     assert again.before and names(again) == ["sks@1"]
     named = open_context().registry.concept("luna")
     assert named and (named.identifier, named.name) == ("sks", "Luna")

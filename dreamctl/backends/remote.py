@@ -1,0 +1,304 @@
+"""A backend at a provider: one journal, one way to submit, settle, follow and bring home, whoever the provider is."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from dreamctl import cargo, credentials
+from dreamctl.backends import journal
+from dreamctl.backends.base import Look, OwnBase, Parcel, Support, Terms, Wishes
+from dreamctl.backends.foreign import take_foreign
+from dreamctl.backends.provider import Order, Provider, Unknowable
+from dreamctl.domain.recipe import Recipe
+from dreamctl.domain.remote import RemoteJob, Report, Result
+from dreamctl.domain.run import State
+from dreamctl.errors import DreamctlError, InvalidInput, NotFound, ProviderError, Signalled
+from dreamctl.files import sha256_file
+from dreamctl.http import AnswerLost, local_network
+from dreamctl.runfolder import RunFolder, now
+
+_FIRST_PAUSE, _GROWTH, _LONGEST_PAUSE = 1.0, 1.4, 30.0
+_AFTER_CANCEL = 20.0
+
+
+class Remote:
+    """See `dreamctl.backends.base.RemoteBackend`."""
+
+    remote = True
+
+    def __init__(self, provider: Provider, support: Support) -> None:
+        self._provider = provider
+        self._support = support
+        self._pauses: dict[str, float] = {}
+        self.name = provider.name
+        self.title = provider.title
+
+    @property
+    def carrier(self) -> bool:
+        return self._provider.carrier
+
+    @property
+    def own_base(self) -> OwnBase | None:
+        return self._provider.own_base
+
+    @property
+    def near(self) -> bool:
+        """Whether the provider's API is on this computer or its network: then it may fetch from there too."""
+        url = getattr(self._support.settings, f"{self.name}_url", "")
+        return local_network(urlsplit(url).hostname or "")
+
+    def check(self, recipe: Recipe) -> list[str]:
+        return self._provider.problems(recipe)
+
+    def terms(self, recipe: Recipe, wishes: Wishes, archive_bytes: int) -> Terms:
+        return self._provider.terms(recipe, wishes, archive_bytes)
+
+    def ready(self, recipe: Recipe) -> None:
+        self._provider.ready(recipe)
+
+    def examine(self, ask_worker: bool) -> list[Look]:
+        return self._provider.examine(ask_worker)
+
+    # submitting
+
+    def submit(self, run: RunFolder) -> str:
+        raise InvalidInput(f"run {run.id} trains at {self.title}: its data must be sent along", field="RUN")
+
+    def send(
+        self, run: RunFolder, parcel: Parcel, wishes: Wishes, terms: Terms, journaled: Callable[[RemoteJob], None]
+    ) -> str:
+        with journal.held(run):
+            before = run.remote()
+            if before and not journal.settled(run) and run.state() is not State.created:
+                raise InvalidInput(f"run {run.id} was submitted already", hint=f"dreamctl status {run.id}")
+            order = self._order(run, parcel, wishes, terms)
+            draft = self._provider.draft(order)
+            job = RemoteJob(
+                backend=self.name,
+                place=draft.place,
+                contract=draft.contract,
+                began=now(),
+                attempt=before.attempt + 1 if before else 1,
+                payload=draft.digest,
+                seconds=terms.seconds,
+                limited_by=terms.limited_by,
+                price_per_hour=terms.price_per_hour,
+                forgotten=draft.forgotten,
+                storage=order.storage,
+                access=order.access,
+                facts=draft.facts,
+            )
+            journal.keep(run, job)
+            journal.change(run, job, State.submitting)
+            try:
+                journaled(job)
+            except BaseException:
+                self._withdraw(run, job, "nothing was sent")
+                raise
+            try:
+                with _unbroken():
+                    remote_id = self._provider.submit(draft)
+                    self._accepted(run, job, remote_id)
+            except AnswerLost as error:
+                error.hint = f"`dreamctl status {run.id}` finds out what became of it; it is not sent again blindly"
+                raise
+            except DreamctlError as error:
+                journal.change(run, job, State.failed, message=f"not accepted: {error.message}", hint=error.hint)
+                raise
+            return remote_id
+
+    def _order(self, run: RunFolder, parcel: Parcel, wishes: Wishes, terms: Terms) -> Order:
+        """The order, with the storage that a worker may leave its result in."""
+        if not self._support.settings.storage:
+            return Order(run, parcel, wishes, terms)
+        storage = self._support.storage(None, None)
+        access = {name: value for name, value in vars(storage.access).items() if value is not None}
+        return Order(run, parcel, wishes, terms, self._support.settings.storage, access)
+
+    def _accepted(self, run: RunFolder, job: RemoteJob, remote_id: str) -> RemoteJob:
+        job = journal.keep(run, job.model_copy(update={"id": remote_id, "accepted": now()}))
+        journal.change(run, job, State.queued)
+        return job
+
+    def _withdraw(self, run: RunFolder, job: RemoteJob, why: str) -> None:
+        journal.change(run, job, State.interrupted, message=why)
+
+    def reconcile(self, run: RunFolder, resubmit: bool) -> bool:
+        with journal.held(run):
+            job = run.remote()
+            if job is None or job.id is not None or journal.settled(run):
+                return run.state() in (State.created, State.interrupted, State.failed)
+            try:
+                found = self._provider.find(run, job)
+            except Unknowable:
+                if not resubmit:
+                    raise
+                self._withdraw(run, job, "given up by --resubmit: whether it arrived is not known")
+                return True
+            if found is None:
+                self._withdraw(run, job, f"the request never arrived at {self.title}")
+                return True
+            self._accepted(run, job, found)
+            self._support.reporter.note(f"run {run.id} had arrived at {self.title} as {found}")
+            return False
+
+    def attach(self, run: RunFolder, remote_id: str) -> None:
+        with journal.held(run):
+            job = self._provider.adopt(remote_id)
+            journal.keep(run, job)
+            journal.change(run, job, State.queued)
+
+    # following
+
+    def poll(self, run: RunFolder) -> bool:
+        with journal.held(run):
+            job = run.remote()
+            if job is None or job.id is None or journal.settled(run):
+                return False
+            report = self._provider.report(run, job)
+            if report.told in ("queued", "running"):
+                job, report = self._within_limits(run, job, report)
+            before = run.state()
+            job = journal.apply(run, job, report)
+            if run.state() is not before:
+                self._pauses.pop(run.id, None)
+            return report.told == "succeeded" and report.result is not None
+
+    def _within_limits(self, run: RunFolder, job: RemoteJob, report: Report) -> tuple[RemoteJob, Report]:
+        """Cancel a job that runs longer than was agreed, where the provider does not see to that."""
+        ran = report.seconds if report.seconds is not None else journal.elapsed(job)
+        if job.limited_by != "follower" or not job.seconds or report.told != "running" or ran <= job.seconds:
+            return job, report
+        self._provider.cancel(job)
+        report = self._provider.report(run, job)
+        if report.told in ("queued", "running", "cancelled"):
+            message = f"cancelled after {ran / 3600:.2f} hours, the most that was agreed to"
+            report = Report("timed_out", message, "a higher --max-hours or --max-cost allows more", log=report.log)
+        return job, report
+
+    def fetch(self, run: RunFolder) -> None:
+        with journal.held(run):
+            job = run.remote()
+            if job is None or job.id is None or run.model_file() is not None:
+                return
+            report = self._provider.report(run, job)
+            if report.told != "succeeded" or report.result is None:
+                if journal.settled(run):
+                    raise NotFound(
+                        f"what run {run.id} made is not at {self.title} any more", hint="train it again with --again"
+                    )
+                journal.apply(run, job, report)
+                return
+            try:
+                self._bring(run, job, report.result)
+            except DreamctlError as error:
+                if _unusable(error):
+                    told = Report("failed", f"what came cannot be used: {error.message}", error.hint or "")
+                    journal.apply(run, job, told)
+                raise
+
+    def _bring(self, run: RunFolder, job: RemoteJob, result: Result) -> None:
+        """Fetch, verify, unpack; the run has succeeded when its model is whole."""
+        file = self._downloaded(run, job, result)
+        if result.kind == "run":
+            told = cargo.take_outcome(file, run)
+            job = journal.keep(run, job.model_copy(update={"seen": journal.adopt_events(run, job, told)}))
+        else:
+            take_foreign(file, run)
+        journal.change(run, job, State.succeeded)
+        shutil.rmtree(file.parent, ignore_errors=True)
+
+    def _downloaded(self, run: RunFolder, job: RemoteJob, result: Result) -> Path:
+        """The result as a file in the run's folder, whole and with the digest that was promised."""
+        from dreamctl.storage.web import bring
+
+        folder = run.path / ".arriving"
+        folder.mkdir(exist_ok=True)
+        file = folder / "result"
+
+        def progress(done: int, total: int) -> None:
+            self._support.reporter.progress("fetching the model", done, total, unit="bytes")
+
+        if result.data:
+            file.write_bytes(result.data)
+        elif result.key:
+            self._storage_of(job).get(result.key, file, progress)
+        else:
+            token = credentials.required(self.name, self._support.project) if result.with_token else None
+            bring(result.url, file, token=token, sha256=result.sha256, allow_private=self.near, progress=progress)
+        if result.sha256 and sha256_file(file) != result.sha256:
+            shutil.rmtree(folder)
+            raise ProviderError("the result came damaged: its SHA-256 is not the one that was told", hint="try again")
+        if result.bytes and file.stat().st_size != result.bytes:
+            shutil.rmtree(folder)
+            raise ProviderError("the result came damaged: its size is not the one that was told", hint="try again")
+        return file
+
+    def _storage_of(self, job: RemoteJob) -> Any:
+        from dreamctl.storage.base import Access
+
+        access = Access(**job.access) if job.access else None
+        return self._support.storage(job.facts.get("result_storage") or job.storage, access)
+
+    # ending
+
+    def pause(self, run: RunFolder) -> float:
+        """Longer and longer, and begun anew at each change; never the same for all who wait."""
+        pause = self._pauses.get(run.id, _FIRST_PAUSE)
+        self._pauses[run.id] = min(pause * _GROWTH, _LONGEST_PAUSE)
+        return pause * random.uniform(0.8, 1.2)
+
+    def interrupt(self, run: RunFolder) -> bool:
+        return False
+
+    def cancel(self, run: RunFolder) -> None:
+        """Ask for the job's end. A job that had ended before keeps what it made: `poll` then says so."""
+        with journal.held(run):
+            job = run.remote()
+            if job is None or run.state() in (State.created, State.interrupted, State.failed):
+                # nothing of it is at the provider
+                blank = job or RemoteJob(backend=self.name, place="", contract="", began=now())
+                journal.change(run, blank, State.cancelled, message="cancelled before it was at work")
+                return
+            if job.id is not None:
+                self._provider.cancel(job)
+
+
+def _unusable(error: DreamctlError) -> bool:
+    """Whether what came is at fault, and not the way here: then fetching again is no help."""
+    return type(error) is DreamctlError or isinstance(error, InvalidInput)
+
+
+@contextlib.contextmanager
+def _unbroken() -> Iterator[None]:
+    """Let the block end before Ctrl-C or SIGTERM is heard, so that an answer which is on its way is not lost.
+
+    The second signal is heard at once. Only the main thread can be interrupted, so only there is something to do.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard: list[int] = []
+
+    def note(number: int, _frame: Any) -> None:
+        if heard:
+            raise Signalled if number == signal.SIGTERM else KeyboardInterrupt
+        heard.append(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    old = {number: signal.signal(number, note) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+    if heard:
+        raise Signalled if heard[0] == signal.SIGTERM else KeyboardInterrupt
