@@ -76,8 +76,8 @@ class RunRecord(Stored):
 class Event:
     """A line of `events.jsonl`. `fields` depends on `type`.
 
-    state: state, message?, hint?, cause? (timed_out, expired) · phase: name, total?, done? · step: step, steps, loss, seconds
-    · checkpoint: step, file · sample: step, file · note: message
+    state: state, message?, hint?, cause? (timed_out, expired) · phase: name, total?, done?
+    · step: step, steps, loss, seconds · checkpoint: step, file · sample: step, file · note: message
 
     No `Noun`: a run has thousands, and `status` reads those of all runs.
     """

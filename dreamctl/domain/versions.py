@@ -38,7 +38,7 @@ class RunRow:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run was when it was looked at. `stamp`: of its events' file; as long as it is the same, so is the rest."""
+    """How far a run was when it was looked at. `stamp`: of its events' file, and so of all this."""
 
     method: str
     step: int

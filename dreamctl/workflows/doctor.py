@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dreamctl import __version__, credentials, machine, paths, recipes
+from dreamctl.backends.base import as_remote
+from dreamctl.context import Context
 from dreamctl.errors import DreamctlError
 from dreamctl.files import free_bytes, os_hint
 from dreamctl.settings import Settings, load_settings
@@ -56,6 +58,17 @@ class Report:
             "device": self.device,
             "checks": [asdict(finding) for finding in self.findings],
         }
+
+
+def examine_backend(context: Context, name: str, ask_worker: bool) -> Report:
+    """Look at one place where runs are trained. Raises NotFound for a backend that there is not."""
+    backend = context.backend(name)
+    remote = as_remote(backend)
+    if remote is None:
+        return examine(context.project, None)
+    looks = remote.examine(ask_worker)
+    findings = tuple(Finding(what, state, value, advice) for what, state, value, advice in looks)
+    return Report(findings, False, None)
 
 
 def examine(project: Path, profile: str | None) -> Report:
