@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dreamctl.domain.concept import Concept, Kind
 from dreamctl.domain.identifiers import identifier_key
-from dreamctl.domain.run import ModelFile, RunRecord, State, Target
+from dreamctl.domain.run import WORKING, ModelFile, RunRecord, State, Target
 from dreamctl.domain.uploads import Upload
 from dreamctl.domain.versions import Progress, RunRow, Version
 from dreamctl.errors import DreamctlError, InvalidInput
@@ -182,6 +182,21 @@ class Registry:
         """All runs, oldest first."""
         return [_run(row) for row in self._all(f"{_RUNS} ORDER BY runs.id")]
 
+    def looks(self) -> dict[str, tuple[State, str]]:
+        """State and stamp of every run as it was last looked at; without those that were not yet (no method known)."""
+        rows = self._all("SELECT id, state, stamp FROM runs WHERE method != ''")
+        return {row["id"]: (State(row["state"]), row["stamp"]) for row in rows}
+
+    def runs_at_work(self) -> list[RunRow]:
+        """The runs that had not ended when they were last looked at, oldest first."""
+        states = ", ".join("?" * len(WORKING))
+        where = f"WHERE runs.state IN ({states}) ORDER BY runs.id"
+        return [_run(row) for row in self._all(f"{_RUNS} {where}", *(state.value for state in WORKING))]
+
+    def runs_with_versions(self) -> set[str]:
+        """The ids of the runs that made a model version."""
+        return {row["run"] for row in self._all("SELECT DISTINCT run FROM versions")}
+
     def runs_named(self, name: str) -> list[RunRow]:
         """The runs that `train --name` called so, newest first."""
         return [_run(row) for row in self._all(f"{_RUNS} WHERE runs.name = ? ORDER BY runs.id DESC", name)]
@@ -326,10 +341,16 @@ class Registry:
             return list(self._db.execute(statement, values))
 
 
-_RUNS = (
-    "SELECT runs.*, concepts.identifier, concepts.category, concepts.kind, concepts.name AS human_name FROM runs "
-    "JOIN concepts ON concepts.id = runs.concept"
+_OF_CONCEPTS = {"identifier": "identifier", "category": "category", "kind": "kind", "human_name": "name"}
+_COLUMNS = ", ".join(
+    f"concepts.{_OF_CONCEPTS[name]}" if name in _OF_CONCEPTS else f"runs.{name}" for name in RunRow.__dataclass_fields__
 )
+_RUNS = f"SELECT {_COLUMNS} FROM runs JOIN concepts ON concepts.id = runs.concept"
+_ENUMERATED = {
+    place: kind
+    for place, name in enumerate(RunRow.__dataclass_fields__)
+    if (kind := {"state": State, "target": Target, "kind": Kind}.get(name))
+}
 
 
 def _concept(row: sqlite3.Row) -> Concept:
@@ -337,9 +358,10 @@ def _concept(row: sqlite3.Row) -> Concept:
 
 
 def _run(row: sqlite3.Row) -> RunRow:
-    values = {key: row[key] for key in RunRow.__dataclass_fields__}
-    values.update(state=State(row["state"]), target=Target(row["target"]), kind=Kind(row["kind"]))
-    return RunRow(**values)
+    values = list(row)  # in the order of the fields; thousands are read at a time
+    for place, kind in _ENUMERATED.items():
+        values[place] = kind(values[place])
+    return RunRow(*values)
 
 
 def _upload(row: sqlite3.Row) -> Upload:

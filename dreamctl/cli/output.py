@@ -63,7 +63,10 @@ class Output:
         self._clear()
         if self.mode == "json":
             plain = value() if callable(value) else value
-            self._line(self.out, json.dumps({"schema": 1, **plain}, indent=2, ensure_ascii=False, default=str))
+            indent = (
+                2 if self.out.isatty() else None
+            )  # programs need none, and long documents are written faster without
+            self._line(self.out, json.dumps({"schema": 1, **plain}, indent=indent, ensure_ascii=False, default=str))
         elif self.mode == "quiet":
             for item in ids:
                 self._line(self.out, item)

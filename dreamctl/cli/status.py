@@ -40,7 +40,9 @@ def status(
         run = run or "last"
     if run is None:
         rows = all_status(context)
-        session.output.emit({"runs": [row.data() for row in rows]}, _table(rows), [row.id for row in rows])
+        session.output.emit(
+            lambda: {"runs": [row.data() for row in rows]}, lambda: _table(rows), [row.id for row in rows]
+        )
         return
     one = _followed(session, context, run) if follow else one_status(context, run)
     if not follow:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Container
+from pathlib import Path
 
 from dreamctl.context import Context
 from dreamctl.domain.run import RUN_ID, State, last_step, newest
-from dreamctl.domain.versions import Progress, RunRow, Version
+from dreamctl.domain.versions import Progress, Version
 from dreamctl.errors import DreamctlError
 from dreamctl.runfolder import RUN_JSON, RunFolder
 
@@ -22,15 +23,15 @@ def harvest(context: Context) -> None:
     A damaged run is passed over with a warning, so that it stands in nobody's way.
     """
     _sweep(context)
-    known = {row.id: row for row in context.registry.runs()}
-    made = {version.run_id for version in context.registry.versions()}
-    news = []
-    for run in run_folders(context, known):
-        row = known.get(run.id)
-        if row and row.method and _settled(row, run, made):
+    known, made = context.registry.looks(), context.registry.runs_with_versions()
+    news, runs = [], context.runs
+    for name in run_names(runs, known):
+        look = known.get(name)
+        if look and _settled(*look, name in made, f"{runs}/{name}"):
             continue
+        run = RunFolder(runs / name)
         try:
-            if row is None or not row.method or row.stamp != stamp(run) or run.state() is not row.state:
+            if look is None or look[1] != stamp(run.events_file) or run.state() is not look[0]:
                 news.append((last_change(run), run))
         except DreamctlError as error:
             _tell_damaged(context, run, error)
@@ -55,7 +56,7 @@ def record_run(context: Context, run: RunFolder) -> list[Version]:
         step=last_step(events),
         steps=recipe.training.steps,
         message=change.fields.get("message") if change else None,
-        stamp=stamp(run),
+        stamp=stamp(run.events_file),
     )
     versions = context.registry.harvest(
         run.record(), run.concept(), recipe.base.source, state, model, last_change(run), progress
@@ -65,22 +66,20 @@ def record_run(context: Context, run: RunFolder) -> list[Version]:
     return versions
 
 
-def stamp(run: RunFolder) -> str:
-    """Of the run's events as they are now: as long as it is the same, so is what they tell."""
+def stamp(events_file: str | Path) -> str:
+    """Of a run's events as they are now: as long as it is the same, so is what they tell."""
     try:
-        status = run.events_file.stat()
+        status = os.stat(events_file)  # noqa: PTH116 - of thousands of runs, for which no Path is made
     except FileNotFoundError:
         return "none"
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
-def _settled(row: RunRow, run: RunFolder, made: Collection[str]) -> bool:
+def _settled(state: State, known: str, made: bool, folder: str) -> bool:
     """Whether the registry knows all that there is to know, without a file being opened."""
-    if row.state is State.succeeded:
-        return run.id in made or not (run.model / "model.json").exists()
-    if row.state is State.cancelled:
-        return True
-    return row.state is State.failed and row.stamp == stamp(run) and not run.alive()
+    if state is State.succeeded:
+        return made or not os.path.exists(f"{folder}/model/model.json")  # noqa: PTH110 - as above
+    return state is State.cancelled or (state is State.failed and known == stamp(f"{folder}/events.jsonl"))
 
 
 def last_change(run: RunFolder) -> str:
@@ -89,13 +88,17 @@ def last_change(run: RunFolder) -> str:
     return events[-1].time if events else run.record().created
 
 
-def run_folders(context: Context, known: Collection[str] = ()) -> list[RunFolder]:
-    """All whole run folders, oldest first; those in `known` were seen to be whole before."""
-    if not context.runs.is_dir():
+def run_folders(context: Context) -> list[RunFolder]:
+    """All whole run folders, oldest first."""
+    return [RunFolder(context.runs / name) for name in run_names(context.runs)]
+
+
+def run_names(runs: Path, known: Container[str] = ()) -> list[str]:
+    """The names of all whole run folders, oldest first; those in `known` were seen to be whole before."""
+    if not runs.is_dir():
         return []
-    names = sorted(name for name in os.listdir(context.runs) if RUN_ID.fullmatch(name))
-    folders = (RunFolder(context.runs / name) for name in names)
-    return [run for run in folders if run.id in known or (run.path / RUN_JSON).is_file()]
+    names = sorted(filter(RUN_ID.fullmatch, os.listdir(runs)))
+    return [name for name in names if name in known or (runs / name / RUN_JSON).is_file()]
 
 
 def _sweep(context: Context) -> None:

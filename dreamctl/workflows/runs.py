@@ -25,7 +25,7 @@ from dreamctl.errors import (
 from dreamctl.runfolder import RunFolder, resolve_run_id
 from dreamctl.workflows import shared_runs
 from dreamctl.workflows.follow import end, look
-from dreamctl.workflows.harvest import harvest, record_run, run_folders
+from dreamctl.workflows.harvest import harvest, record_run, run_names
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _CURVE_WIDTH = 48
@@ -94,7 +94,7 @@ class RunStatus:
 
 def find_run(context: Context, wanted: str) -> RunFolder:
     """The run that an id, a unique prefix, `last`, or the name of `train --name` means."""
-    ids = [run.id for run in run_folders(context)]
+    ids = run_names(context.runs)
     if wanted not in ids and (named := [row.id for row in context.registry.runs_named(wanted) if row.id in ids]):
         return RunFolder(context.runs / named[0])
     return RunFolder(context.runs / resolve_run_id(wanted, ids))
@@ -109,7 +109,7 @@ def all_status(context: Context) -> list[RunStatus]:
     for version in context.registry.versions():
         versions.setdefault(version.run_id, []).append(version)
     rows = list(reversed(context.registry.runs()))
-    present = {run.id for run in run_folders(context, {row.id for row in rows})}
+    present = set(run_names(context.runs, {row.id for row in rows}))
     concept_of = functools.cache(_concept_of)
     told = []
     for row in rows:
@@ -160,9 +160,8 @@ def look_at(context: Context, run: RunFolder) -> None:
 
 def look_at_all(context: Context) -> None:
     """Ask about every run that is at work at a provider, a few at a time, and bring home what they made."""
-    rows = [row for row in context.registry.runs() if row.state in WORKING and row.backend != "local"]
-    for row in rows:
-        if (context.runs / row.id).is_dir():
+    for row in context.registry.runs_at_work():
+        if row.backend != "local" and (context.runs / row.id).is_dir():
             look_at(context, RunFolder(context.runs / row.id))
 
 

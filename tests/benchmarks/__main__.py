@@ -7,7 +7,7 @@ import sys
 
 from tests.benchmarks.rows import publish
 
-NAMES = ("startup", "prepare", "upload", "demo", "likeness")
+NAMES = ("startup", "prepare", "upload", "status", "demo", "likeness")
 
 
 def main(names: list[str]) -> int:
