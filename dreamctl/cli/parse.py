@@ -18,6 +18,14 @@ def choice(flag: str, word: str, values: type[Choice]) -> Choice:
         raise InvalidInput(f"{flag} {word!r} is not known", field=flag, hint=did_you_mean(word, list(values))) from None
 
 
+def address(flag: str, text: str) -> tuple[str, int]:
+    """`8484`, `localhost:8484` or `[::1]:8484` as (host, port); without a host this computer alone."""
+    host, _, port = text.rpartition(":")
+    if port.isdecimal() and 0 <= int(port) <= 65535:
+        return host.strip("[]") or "127.0.0.1", int(port)
+    raise InvalidInput(f"{flag} {text!r} is not an address", field=flag, hint="for example 8484 or 0.0.0.0:8484")
+
+
 def size(flag: str, text: str) -> tuple[int, int]:
     """`512` or `640x480` as (width, height), multiples of 8."""
     parts = text.lower().replace("×", "x").split("x")

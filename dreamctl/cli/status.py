@@ -12,6 +12,7 @@ from dreamctl.cli.output import Table, clock
 
 if TYPE_CHECKING:
     from dreamctl.context import Context
+    from dreamctl.runfolder import RunFolder
     from dreamctl.workflows.follow import Wait
     from dreamctl.workflows.runs import RunStatus
 
@@ -28,6 +29,12 @@ def status(
     session: Session,
     run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Id, unique prefix, or `last`.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on until the run has ended.")] = False,
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[HOST:]PORT", help="Follow, and hear the providers' webhooks there; all runs without RUN."
+        ),
+    ] = None,
     exit_status: Annotated[
         bool, typer.Option("--exit-status", help="Exit 8 while it runs, 6 where it failed.")
     ] = False,
@@ -36,6 +43,9 @@ def status(
     from dreamctl.workflows.runs import all_status, one_status, unfinished
 
     context = session.context()
+    if listen:
+        _listening(session, context, run, listen)
+        return
     if follow or (run is None and exit_status):
         run = run or "last"
     if run is None:
@@ -118,6 +128,28 @@ def _followed(session: Session, context: Context, run: str, wait: Wait = time.sl
     else:
         session.output.emit(one.data(), _one(one), [one.id])
     return one
+
+
+def _listening(session: Session, context: Context, run: str | None, where: str) -> None:
+    """Tell every change of one run, or of all at providers, as soon as a provider tells of it."""
+    from dreamctl.cli.parse import address
+    from dreamctl.workflows.listen import listen
+    from dreamctl.workflows.runs import find_run, look_again, run_status
+
+    shown: dict[str, str] = {}
+
+    def look(folder: RunFolder) -> bool:
+        at_work = look_again(context, folder)
+        one = run_status(context, folder, folder.events())
+        line = f"{one.id}  {one.concept.identifier}  {one.state}  {one.progress}" + (
+            f"  {one.message}" if one.message else ""
+        )
+        if shown.get(one.id) != line:
+            shown[one.id] = line
+            session.output.stream(one.data(), line)
+        return at_work
+
+    listen(context, None if run is None else [find_run(context, run)], address("--listen", where), look)
 
 
 def _table(rows: list[RunStatus]) -> Table:

@@ -135,27 +135,35 @@ def one_status(context: Context, wanted: str) -> RunStatus:
 
 def look_at(context: Context, run: RunFolder) -> None:
     """Ask a run's provider how it is, and bring home what it made. What cannot be found out is told, not raised."""
-    if not run.remote_file.exists():
-        return
-    backend = context.backend(run.record().backend)
-    remote = as_remote(backend)
+    try:
+        look_again(context, run)
+    except (ProviderError, NotFound) as error:
+        context.reporter.warn(error.message + (f" ({error.hint})" if error.hint else ""))
+
+
+def look_again(context: Context, run: RunFolder) -> bool:
+    """Ask a run's provider how it is, and bring home what it made; whether it is still at work.
+
+    Raises ProviderError where the provider cannot be asked, NotFound where what a run made is gone.
+    """
+    remote = as_remote(context.backend(run.record().backend)) if run.remote_file.exists() else None
     if remote is None:
-        return
+        return run.at_work()
     try:
         if run.state() is State.succeeded and run.model_file() is None:
             if not shared_runs.bring_outcome(context, run):
-                backend.fetch(run)
+                remote.fetch(run)
         elif run.at_work():
             job = run.remote()
             if job and job.id is None:
                 remote.reconcile(run, resubmit=False)
             else:
-                look(context, backend, run)
+                look(context, remote, run)
                 _tell_retention(context, run)
             shared_runs.publish(context, run)
-    except (ProviderError, NotFound) as error:
-        context.reporter.warn(error.message + (f" ({error.hint})" if error.hint else ""))
-    record_run(context, run)
+    finally:
+        record_run(context, run)
+    return run.at_work()
 
 
 def look_at_all(context: Context) -> None:
