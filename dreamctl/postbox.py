@@ -19,6 +19,8 @@ from dreamctl.errors import DreamctlError, InvalidInput
 from dreamctl.files import os_hint, os_reason
 from dreamctl.http import printable
 
+_TICK = 0.05  # seconds in which `stop` is noticed
+
 log = logging.getLogger(__name__)
 
 
@@ -50,12 +52,14 @@ class PostBox:
     def __init__(self, address: tuple[str, int], taker: Taker, limits: PostLimits) -> None:
         host, port = address
         try:
+            if not 0 <= port <= 65535:  # the system's resolver may take it modulo 65536
+                raise OverflowError
             found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
             self._server = _Server(found[0], found[4], taker, limits)
         except (OSError, OverflowError, UnicodeError) as error:
             raise _no_listening(host, port, error) from None
         self.port = self._server.server_port
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(_TICK,), daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
