@@ -129,7 +129,7 @@ def _ask(target: Any, allow_private: bool, network: Network, patience: Patience,
 
     quiet_loggers("httpcore")
     proxy = _proxy(target.scheme, target.host)
-    addresses = _addresses(target, allow_private, network, needed=proxy is None)
+    addresses = _addresses(target, allow_private, network, needed=not proxy)
     inner = any(private(unwrapped(address)) for address in addresses)
     if inner or not proxy:
         network, proxy = Network(lambda host, port: addresses, network.dial, network.trust), ""

@@ -17,7 +17,9 @@ def expires_at(url: str) -> datetime | None:
         return None
     query = {name.lower(): value for name, value in pairs}
     for read in _SCHEMES:
-        with contextlib.suppress(KeyError, ValueError, OverflowError):  # the server will say what it thinks of it
+        with contextlib.suppress(
+            KeyError, ValueError, OverflowError, OSError
+        ):  # the server will say what it thinks of it
             return read(query)
     return None
 
