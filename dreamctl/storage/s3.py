@@ -179,6 +179,27 @@ class S3Storage:
             )
         return Link(url, expires, note)
 
+    def lend(self) -> dict[str, str]:
+        """The bucket and its keys for a worker elsewhere, as RunPod's `s3Config` names them: a secret.
+
+        Raises CredentialsError for temporary keys: their session's token has no place there.
+        """
+        bucket = self._bucket
+        if bucket.credentials_end()[0]:
+            raise CredentialsError(
+                f"the keys for {bucket.service.host} are temporary, and cannot be lent to a worker",
+                hint="use an access key that lasts, best one of its own for this bucket",
+            )
+        keys = bucket.service.credentials.get_frozen_credentials()
+        for value in (keys.access_key, keys.secret_key):
+            remember_secret(value)
+        return {
+            "accessId": keys.access_key,
+            "accessSecret": keys.secret_key,
+            "bucketName": bucket.name,
+            "endpointUrl": bucket.service.client.meta.endpoint_url,
+        }
+
     def abandon(self, key: str, state: dict[str, Any]) -> bool:
         """Remove the parts of the upload; of one whose id was never learnt, those of all uploads of this very key."""
         return s3_parts.remove(
