@@ -46,13 +46,14 @@ HARDWARE = (
 
 @dataclass
 class Model:
-    """A model; `schemas`: those of each version's inputs, the newest version last."""
+    """A model; `schemas`: those of each version's inputs, the newest version last. `official`: it shows none itself."""
 
     owner: str
     name: str
     visibility: str = "public"
     hardware: str = "gpu-h100"
     schemas: dict[str, Schema] = field(default_factory=dict)
+    official: bool = False
 
 
 @dataclass

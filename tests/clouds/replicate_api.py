@@ -119,7 +119,7 @@ def _model_shown(model: Model) -> dict[str, Any]:
         "run_count": 0,
         "cover_image_url": None,
         "default_example": None,
-        "latest_version": _version_shown(model, latest[0]) if latest else None,
+        "latest_version": _version_shown(model, latest[0]) if latest and not model.official else None,
     }
 
 

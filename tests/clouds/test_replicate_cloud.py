@@ -244,7 +244,9 @@ def test_files_are_served_in_ranges_with_an_etag() -> None:
 
 
 def test_inputs_are_checked_as_replicate_does(cloud: ReplicateCloud) -> None:
-    (schema,) = cloud.models[FLUX].schemas.values()
-    assert not list(complaints(schema, {"steps": 3, "optimizer": "prodigy", "unheard": 1}))
-    (said,) = complaints(schema, {"optimizer": "sgd"})
-    assert "must be one of the following" in said
+    (schema,) = cloud.models["stability-ai/sdxl"].schemas.values()
+    right = {"input_images": "https://a.example/b.zip", "max_train_steps": 3}
+    assert not list(complaints(schema, {**right, "lr_scheduler": "linear", "unheard": 1}))
+    (missing, wrong) = complaints(schema, {"lr_scheduler": "cosine"})
+    assert missing == "- input: input_images is required"
+    assert "must be one of the following" in wrong
