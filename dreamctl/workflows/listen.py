@@ -16,6 +16,7 @@ from dreamctl import credentials, http, paths
 from dreamctl.backends.base import Backend
 from dreamctl.context import Context
 from dreamctl.domain.remote import RemoteJob
+from dreamctl.domain.run import State
 from dreamctl.errors import DreamctlError, ProviderError
 from dreamctl.runfolder import RunFolder
 from dreamctl.webhooks import (
@@ -35,12 +36,19 @@ EVERYTHING = ""
 _MOST_HINTS = 1000
 _KEY_SECONDS = 60.0  # between two requests for the signing key
 _KEY_TIMEOUT = 5.0  # a sender waits meanwhile
-_SHORTEST = 1.0  # seconds between two looks at a run, however often its provider tells of it
-_LONGEST = 24 * 3600.0  # seconds of one sleep
-_RESCAN = 5.0  # seconds after which runs are looked for that were not there before
+_SLICE = 0.25  # seconds: a signal that another thread gets does not end the main thread's wait
 
 Look = Callable[[RunFolder], bool]
 Pace = Callable[[RunFolder], float]
+
+
+@dataclass(frozen=True)
+class Rhythm:
+    """Seconds between two looks at a run at least, however often its provider tells of it; and until runs are looked
+    for that were not there before."""
+
+    shortest: float = 1.0
+    rescan: float = 5.0
 
 
 class Wakeups:
@@ -51,11 +59,15 @@ class Wakeups:
 
     def wait(self, seconds: float) -> frozenset[str]:
         """Sleep, but return at once when there is news: the ids of the jobs in question, perhaps EVERYTHING."""
-        told = set[str]()
-        with contextlib.suppress(queue.Empty):
-            told.add(self._hints.get(timeout=min(max(0.0, seconds), _LONGEST)).remote_id)
-            while True:
-                told.add(self._hints.get_nowait().remote_id)
+        until, told = time.monotonic() + seconds, set[str]()
+        while not told:
+            left = until - time.monotonic()
+            with contextlib.suppress(queue.Empty):
+                told.add(self._hints.get(timeout=min(max(0.0, left), _SLICE)).remote_id)
+                while True:
+                    told.add(self._hints.get_nowait().remote_id)
+            if left <= 0:
+                break
         return frozenset(told)
 
 
@@ -85,6 +97,7 @@ def listen(
     address: tuple[str, int],
     look: Look,
     pace: Pace | None = None,
+    rhythm: Rhythm | None = None,
 ) -> None:
     """Look at each run at its pace, and at once when its provider tells; return when none is left.
 
@@ -93,18 +106,19 @@ def listen(
     to be meanwhile; that has no end but Ctrl-C, and a run that is damaged is let go of with a warning. A provider that
     cannot be asked is told once, and asked again.
     """
-    watch = _Watch(context, look, pace or _backend_pace(context), all_runs=runs is None)
+    rhythm = rhythm or Rhythm()
+    watch = _Watch(context, look, pace or _backend_pace(context), rhythm.shortest, all_runs=runs is None)
     if runs is None:
         watch.find()
     else:
         watch.watched.update((run.id, _Watched(run)) for run in runs)
     with wakeups(context, address, watch.replicate()) as woken:
-        rescan = time.monotonic() + _RESCAN
+        rescan = time.monotonic() + rhythm.rescan
         while watch.watched or runs is None:
             watch.look_at_due()
             if runs is None and time.monotonic() >= rescan:
                 watch.find()
-                rescan = time.monotonic() + _RESCAN
+                rescan = time.monotonic() + rhythm.rescan
             moments = [item.due for item in watch.watched.values()] + ([rescan] if runs is None else [])
             if moments:
                 watch.hear(woken.wait(min(moments) - time.monotonic()))
@@ -125,18 +139,22 @@ class _Watch:
     context: Context
     look: Look
     pace: Pace
+    shortest: float
     all_runs: bool
     watched: dict[str, _Watched] = field(default_factory=dict)
     _stamps: dict[str, int] = field(default_factory=dict)
 
     def find(self) -> None:
-        """Follow the runs too that are at work at a provider. Those that were not are read again when it is news."""
+        """Follow the runs too that are at work at a provider, or whose model is still there.
+
+        Those that were not are read again when their journal has changed.
+        """
         for run in run_folders(self.context):
             with contextlib.suppress(OSError, DreamctlError):  # it trains here, or is damaged: `status` says so
                 stamp = run.remote_file.stat().st_mtime_ns
                 if run.id not in self.watched and self._stamps.get(run.id) != stamp:
                     self._stamps[run.id] = stamp
-                    if run.at_work():
+                    if run.at_work() or (run.state() is State.succeeded and run.model_file() is None):
                         self.watched[run.id] = _Watched(run)
 
     def replicate(self) -> bool:
@@ -174,7 +192,7 @@ class _Watch:
         for item in self.watched.values() if told else ():
             job = _journal(item.run)
             if EVERYTHING in told or (job and job.id in told):
-                item.due = min(item.due, item.looked + _SHORTEST)
+                item.due = min(item.due, item.looked + self.shortest)
 
 
 def _journal(run: RunFolder) -> RemoteJob | None:
