@@ -43,6 +43,8 @@ def open_storage(place: Place, keys: Mapping[str, Any] | None) -> Storage:
     kind = plugins.load("storages", scheme[1].lower())
     with _in_environment(keys or {}):
         storage: Storage = kind(place.url, access)
+        if keys:
+            _ = storage.access  # opened now, while the keys are there
     return storage
 
 

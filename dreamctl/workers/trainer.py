@@ -25,7 +25,7 @@ LOG_LINES = 20
 """Lines of the trainer's log in the news: the newest."""
 _NEWS_SECONDS = 2.0
 _LOOK_SECONDS = 0.1
-_GRACE_SECONDS = 10.0
+_GRACE_SECONDS = 1.5  # nobody waits for what it could save
 _LONGEST_LINE = 400
 _NOT_FOR_IT = ("AWS_", "GOOGLE_", "RUNPOD_", "REPLICATE_", "COG_", "WEBHOOK_")  # it reads a folder and a hub
 
@@ -50,7 +50,7 @@ def train(run: RunFolder, tell: Tell, stop: threading.Event) -> None:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env=_environment(),
+            env=_environment(run.path.parent),
             start_new_session=True,
         )
     listener = _Listener(run, tell)
@@ -147,8 +147,9 @@ def _signal(child: subprocess.Popen[bytes], number: int) -> None:
         os.killpg(child.pid, number)
 
 
-def _environment() -> dict[str, str]:
-    """This process's environment without keys that the trainer has no use for; it is this very dreamctl."""
+def _environment(folder: Path) -> dict[str, str]:
+    """This process's without keys that the trainer has no use for; it is this very dreamctl, and litters in `folder`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_FOR_IT)}
     source, before = str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")
-    return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONPATH": f"{source}{os.pathsep}{before}" if before else source}
+    path = f"{source}{os.pathsep}{before}" if before else source
+    return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONPATH": path, "TMPDIR": str(folder)}
