@@ -12,6 +12,7 @@ from dreamctl import credentials
 from dreamctl.backends import runpod_bucket as bucket
 from dreamctl.backends.base import Look, OwnBase, Support, Terms, Wishes
 from dreamctl.backends.provider import Draft, Order
+from dreamctl.backends.remote import Remote
 from dreamctl.backends.runpod_booth import DreamBooth
 from dreamctl.backends.runpod_contract import Contract, iso
 from dreamctl.backends.runpod_describe import describe, remembered
@@ -252,3 +253,8 @@ def _plain(value: Any) -> Any:
         parts = urlsplit(value)
         return urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
     return value
+
+
+def backend(support: Support) -> Remote:
+    """RunPod as a backend."""
+    return Remote(RunPod(support), support)

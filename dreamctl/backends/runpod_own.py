@@ -74,12 +74,16 @@ class OwnWorker:
                 hint="--set KEY=VALUE changes the recipe",
             )
         carries: Carries = "inline" if archive_bytes <= INLINE_DATASET else "url"
-        storage = self._storage
+        storage, source = self._storage, recipe.base.source
         if storage is None:
-            return carries, [self._without_storage(recipe, carries, archive_bytes)]
-        if storage.startswith("gs://"):
-            return carries, [f"the worker needs a Google account that may write to {storage}: a secret of the endpoint"]
-        return carries, [f"the request lends the worker the keys of {storage} (s3Config)"]
+            notes = [self._without_storage(recipe, carries, archive_bytes)]
+        elif storage.startswith("gs://"):
+            notes = [f"the worker needs a Google account that may write to {storage}: a secret of the endpoint"]
+        else:
+            notes = [f"the request lends the worker the keys of {storage} (s3Config)"]
+        if source != "builtin":
+            notes.append(f"the worker fetches {source}; for a gated model HF_TOKEN must be a secret of the endpoint")
+        return carries, notes
 
     def _without_storage(self, recipe: Recipe, carries: Carries, archive_bytes: int) -> str:
         """What is to be known of a training whose outcome comes back in the answer. Raises InvalidInput."""
