@@ -179,6 +179,7 @@ PAGE = b"\n <!DOCTYPE html><html>a page</html>"
         (SMALL[:-30], "gives a damaged zip archive"),
         (b"", "leads to an empty file"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "body",  # archives hold the time
 )
 def test_what_is_no_zip_archive_is_told_for_what_it_is(world: World, body: bytes, says: str) -> None:
     for page in (Answer(body), ranged(body)):
