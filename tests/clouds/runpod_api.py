@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import secrets
 import socket
 import time
 from collections.abc import Callable
@@ -102,7 +101,7 @@ def handler(cloud: RunPodCloud) -> type[BaseHTTPRequestHandler]:
 
 
 def _submit(cloud: RunPodCloud, route: str, body: bytes, wait: float) -> Said:
-    from tests.clouds.runpod import FINAL, Job
+    from tests.clouds.runpod import FINAL
 
     if len(body) > _LARGEST[route]:
         return 400, {"error": f"the body may have {_LARGEST[route]} bytes"}
@@ -116,10 +115,7 @@ def _submit(cloud: RunPodCloud, route: str, body: bytes, wait: float) -> Said:
         value = (said.get("policy") or {}).get(name, usual)
         if not isinstance(value, int) or not least <= value <= most:
             return 400, {"error": f"policy.{name} must be a number from {least} to {most}"}
-    job = Job(f"{'sync-' if route == 'runsync' else ''}{secrets.token_hex(12)}-u1", said, cloud.now())
-    cloud.jobs[job.id] = job
-    cloud.submissions.append(said)
-    cloud.changed.notify_all()
+    job = cloud.accept(said, sync=route == "runsync")
     if route == "runsync":
         cloud.changed.wait_for(lambda: job.status in FINAL, wait)
         return 200, job.shown()
