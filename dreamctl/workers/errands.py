@@ -64,7 +64,7 @@ def carry_out(
         folder = Path(name)
         try:
             if errand.storage is None:
-                return _inline(_trained(order, archive, folder, tell, stop))
+                return inline(_trained(order, archive, folder, tell, stop))
             storage = outbox.open_storage(errand.storage, keys)
             done = outbox.earlier(storage, order.run.id, folder)
             if done:
@@ -182,8 +182,8 @@ def _bring(archive: Archive, target: Path, stop: threading.Event) -> None:
         )
 
 
-def _inline(archive: Path) -> Answer:
-    """The outcome inside of the answer."""
+def inline(archive: Path) -> Answer:
+    """The outcome inside of the answer. Raises DreamctlError for one that does not fit."""
     size = archive.stat().st_size
     if size > INLINE_MODEL:
         raise DreamctlError(

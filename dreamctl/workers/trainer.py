@@ -148,7 +148,7 @@ def _signal(child: subprocess.Popen[bytes], number: int) -> None:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """This process's without keys that the trainer has no use for; it is this very dreamctl, and litters in `folder`."""
+    """This process's without keys that the trainer does not need; it is this very dreamctl, and litters in `folder`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_FOR_IT)}
     source, before = str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")
     path = f"{source}{os.pathsep}{before}" if before else source

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import base64
+import os
 import subprocess
 import sys
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dreamctl.cargo import take_outcome
-from dreamctl.domain.errand import Abilities, Answer, Archive, News, Place, claim_key, outcome_key, result_key
+from dreamctl.domain.errand import (
+    INLINE_MODEL,
+    Abilities,
+    Answer,
+    Archive,
+    News,
+    Place,
+    claim_key,
+    outcome_key,
+    result_key,
+)
 from dreamctl.errors import DreamctlError, InvalidInput
-from dreamctl.files import read_json, sha256_file
+from dreamctl.files import read_json
 from dreamctl.http import redact
 from dreamctl.runfolder import RunFolder
 from dreamctl.storage.local import LocalStorage
 from dreamctl.workers import outbox
-from dreamctl.workers.errands import ALLOW_PRIVATE, carry_out, read_errand
+from dreamctl.workers.errands import ALLOW_PRIVATE, carry_out, inline, read_errand
 from dreamctl.workers.trainer import Cancelled
+from tests.storage.stores import random_file
 from tests.workers.errand_kit import ENDLESS, errand_of, processes_in, quick_recipe, quick_run, states
 
 
@@ -48,32 +58,16 @@ def store(tmp_path: Path) -> Place:
     return Place(url=(tmp_path / "bucket").as_uri())
 
 
-def test_a_run_is_trained_once_and_its_outcome_lies_in_the_storage(
-    run: RunFolder, tmp_path: Path, temporary: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    errand, news = errand_of(run, store(tmp_path)), list[News]()
-    answer = carry_out(errand, "job-1", news.append)
-    assert isinstance(answer, Answer)
-    assert answer.outcome is not None
-    assert (answer.outcome.key, answer.outcome.url, answer.outcome.data) == (outcome_key(run.id), None, None)
-    file = tmp_path / "bucket" / outcome_key(run.id)
-    assert (file.stat().st_size, sha256_file(file)) == (answer.outcome.bytes, answer.outcome.sha256)
-    assert Answer.parse(read_json(tmp_path / "bucket" / result_key(run.id)), "") == answer
-    assert read_json(tmp_path / "bucket" / claim_key(run.id)) == {"schema": 1, "job": "job-1"}
-    assert states(news) == ["running", "succeeded"]
-    assert news[-1].log[-1].endswith("succeeded")
-    assert "loading" in capsys.readouterr().err, "the provider keeps the trainer's log"
-    assert list(temporary.iterdir()) == []
-
-    events = take_outcome(file, run)
-    assert [event["step"] for event in events if event["type"] == "step"] == [1, 2]
-    assert run.model_file() is not None
-    assert "succeeded" in run.log_tail(1)[0]
-
-    began = time.monotonic()
-    assert carry_out(errand, "job-1", quiet) == answer, "run again by the platform, it is not trained again"
-    assert carry_out(errand, "job-2", quiet) == answer
-    assert time.monotonic() - began < 2
+def test_an_outcome_that_fits_comes_in_the_answer(tmp_path: Path) -> None:
+    file, digest = random_file(tmp_path / "outcome.zip", 1000)
+    outcome = inline(file).outcome
+    assert outcome is not None
+    assert (outcome.sha256, outcome.bytes, outcome.key, outcome.url) == (digest, 1000, None, None)
+    assert base64.b64decode(outcome.data or "") == file.read_bytes()
+    os.truncate(file, INLINE_MODEL + 1)
+    with pytest.raises(DreamctlError, match=r"has 6.0 MB, and 6 MB fit") as caught:
+        inline(file)
+    assert "storage = s3://" in (caught.value.hint or "")
 
 
 def test_a_trainer_that_fails_says_why(run: RunFolder, temporary: Path) -> None:
@@ -243,8 +237,6 @@ def test_an_errand_that_lacks_something_is_refused(run: RunFolder, tmp_path: Pat
 def test_a_full_disk_is_a_sentence(
     run: RunFolder, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.storage.stores import random_file
-
     file, digest = random_file(tmp_path / "large", 200_000)
     data = base64.b64encode(file.read_bytes()).decode()
     large = errand_of(run).model_copy(update={"archive": Archive(sha256=digest, bytes=200_000, data=data)})

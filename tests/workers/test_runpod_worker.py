@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import urllib.request
 from collections.abc import Iterator
@@ -13,13 +12,14 @@ from typing import Any
 import pytest
 
 from dreamctl.cargo import take_outcome
-from dreamctl.domain.errand import Abilities, Answer, Errand, Place, claim_key, outcome_key
+from dreamctl.domain.errand import Abilities, Answer, Errand, News, Place, claim_key, outcome_key, result_key
+from dreamctl.files import read_json, sha256_file
 from dreamctl.storage.base import Access
 from dreamctl.workers import outbox
 from tests.clouds.runpod import Job, RunPodCloud, runpod_cloud, worker
 from tests.servers.ceph import Ceph
 from tests.storage.stores import new_bucket, random_file
-from tests.workers.errand_kit import ENDLESS, errand_of, processes_in, quick_recipe, quick_run
+from tests.workers.errand_kit import ENDLESS, errand_of, processes_in, quick_recipe, quick_run, states
 
 
 @dataclass(frozen=True)
@@ -56,29 +56,52 @@ def endpoint(clouds_python: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         yield Endpoint(cloud, place / "log", folder)
 
 
-def test_it_describes_itself_trains_and_ends_when_it_is_told_to(endpoint: Endpoint, tmp_path: Path) -> None:
+def test_it_trains_a_run_once_into_the_storage(endpoint: Endpoint, tmp_path: Path) -> None:
     told = Abilities.parse(endpoint.done(Errand(op="describe")).told["output"], "output")
     assert told.accepts["run"] == 1
 
-    run = quick_run(tmp_path)
-    job = endpoint.cloud.wait_for(endpoint.submit(errand_of(run)))
+    run, bucket = quick_run(tmp_path), tmp_path / "bucket"
+    errand = errand_of(run, Place(url=bucket.as_uri()))
+    heard: list[dict[str, Any]] = []
+    endpoint.cloud.before["job-done"] = lambda _: heard.append(endpoint.cloud.jobs[endpoint.cloud.newest].told)
+    job = endpoint.done(errand)
     assert job.status == "COMPLETED", job.told
-    outcome = Answer.parse(job.told["output"], "output").outcome
-    assert outcome is not None
-    archive = tmp_path / "outcome.zip"
-    archive.write_bytes(base64.b64decode(outcome.data or ""))
-    take_outcome(archive, run)
-    assert run.model_file() is not None
+    answer = Answer.parse(job.told["output"], "output")
+    assert answer.outcome is not None
+    assert (answer.outcome.key, answer.outcome.url, answer.outcome.data) == (outcome_key(run.id), None, None)
+    file = bucket / outcome_key(run.id)
+    assert (file.stat().st_size, sha256_file(file)) == (answer.outcome.bytes, answer.outcome.sha256)
+    assert Answer.parse(read_json(bucket / result_key(run.id)), "") == answer
+    assert read_json(bucket / claim_key(run.id)) == {"schema": 1, "job": job.id}
 
-    endless = endpoint.submit(errand_of(quick_run(tmp_path / "endless", quick_recipe(ENDLESS))))
-    with endpoint.cloud.changed:
-        assert endpoint.cloud.changed.wait_for(lambda: "output" in endpoint.cloud.jobs[endless].told, 60)
-    news = endpoint.cloud.jobs[endless].told["output"]
-    assert news["events"][0]["state"] == "running"
+    last = News.parse(heard[-1]["output"], "the last progress before the answer")
+    assert states([last]) == ["running", "succeeded"]
+    assert [event["step"] for event in last.events if event["type"] == "step"] == [1, 2]
+    assert last.log[-1].endswith("succeeded")
+    assert f"{last.log[-1]}\n" in endpoint.log.read_text(), "RunPod keeps what a worker prints"
+    assert list(endpoint.folder.glob("dreamctl-*")) == []
+
+    took = take_outcome(file, run)
+    assert [event["type"] for event in took][-2:] == ["phase", "state"]
+    assert run.model_file() is not None
+    assert "succeeded" in run.log_tail(1)[0]
+
+    endpoint.cloud.requeue(job.id)
+    assert endpoint.cloud.wait_for(job.id).told["output"] == answer.plain(), "not trained again when run again"
+    assert endpoint.done(errand).told["output"] == answer.plain()
+    assert endpoint.log.read_text().count(last.log[-1]) == 1
+
+
+def test_a_cancelled_job_ends_its_training(endpoint: Endpoint, tmp_path: Path) -> None:
+    cloud = endpoint.cloud
+    job = endpoint.submit(errand_of(quick_run(tmp_path, quick_recipe(ENDLESS))))
+    with cloud.changed:
+        assert cloud.changed.wait_for(lambda: "output" in cloud.jobs[job].told, 60)
+    assert cloud.jobs[job].told["output"]["events"][0]["state"] == "running"
     assert processes_in(endpoint.folder)
-    endpoint.cloud.cancel(endless)
+    cloud.cancel(job)
     assert endpoint.done(Errand(op="describe")).status == "COMPLETED", "the worker takes the next job"
-    assert endpoint.cloud.jobs[endless].status == "CANCELLED"
+    assert cloud.jobs[job].status == "CANCELLED"
     assert processes_in(endpoint.folder) == []
     assert list(endpoint.folder.glob("dreamctl-*")) == []
 
