@@ -6,6 +6,7 @@ httpx is imported by the first request, so that the error boundary can redact wi
 from __future__ import annotations
 
 import email.utils
+import functools
 import ipaddress
 import logging
 import random
@@ -18,6 +19,8 @@ from urllib.parse import urlsplit
 from dreamctl.errors import CredentialsError, DreamctlError, InvalidInput, NotFound, ProviderError
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 TIMEOUT = 30.0
@@ -69,7 +72,7 @@ def request(
         remember_secret(token)
         _check_origin(url)
     attempts = 1 + (retries if once or repeatable or method.upper() in _IDEMPOTENT else 0)
-    with httpx.Client(timeout=timeout, follow_redirects=False) as client:
+    with httpx.Client(timeout=timeout, follow_redirects=False, verify=_trusted()) as client:
         for attempt in range(attempts):
             last = attempt + 1 == attempts
             try:
@@ -96,6 +99,14 @@ def request(
             log.info("%s %s: trying again in %.1f s", method.upper(), redact(url), pause)
             sleep(pause)
     raise AssertionError("unreachable")
+
+
+@functools.cache
+def _trusted() -> ssl.SSLContext:
+    """The certificates that are trusted; reading them takes longer than a request to a provider that is near."""
+    import httpx
+
+    return httpx.create_ssl_context()
 
 
 def loopback(host: str) -> bool:
@@ -170,7 +181,7 @@ def backoff(attempt: int) -> float:
 def retry_after(header: str) -> float | None:
     """Seconds that a server asks to wait for by `Retry-After`, at most a minute; it may say a number or a date."""
     wanted = header.strip()
-    if wanted.isdigit():
+    if wanted.isascii() and wanted.isdigit():
         return min(float(wanted), _LONGEST_PAUSE)
     try:
         moment = email.utils.parsedate_to_datetime(wanted)

@@ -26,7 +26,7 @@ from dreamctl.http import AnswerLost, local_network
 from dreamctl.runfolder import RunFolder, now
 
 _FIRST_PAUSE, _GROWTH, _LONGEST_PAUSE = 1.0, 1.4, 30.0
-_AFTER_CANCEL = 20.0
+_TRIES = 3  # of fetching what comes damaged
 
 
 class Remote:
@@ -38,6 +38,7 @@ class Remote:
         self._provider = provider
         self._support = support
         self._pauses: dict[str, float] = {}
+        self._spoilt: dict[str, int] = {}
         self.name = provider.name
         self.title = provider.title
 
@@ -234,13 +235,19 @@ class Remote:
         else:
             token = credentials.required(self.name, self._support.project) if result.with_token else None
             bring(result.url, file, token=token, sha256=result.sha256, allow_private=self.near, progress=progress)
-        if result.sha256 and sha256_file(file) != result.sha256:
+        size, digest = file.stat().st_size, sha256_file(file)
+        if (result.bytes and size != result.bytes) or (result.sha256 and digest != result.sha256):
             shutil.rmtree(folder)
-            raise ProviderError("the result came damaged: its SHA-256 is not the one that was told", hint="try again")
-        if result.bytes and file.stat().st_size != result.bytes:
-            shutil.rmtree(folder)
-            raise ProviderError("the result came damaged: its size is not the one that was told", hint="try again")
+            raise self._damaged(run, result)
         return file
+
+    def _damaged(self, run: RunFolder, result: Result) -> DreamctlError:
+        """What is wrong with a result whose size or digest is another: the way here, as long as that may be so."""
+        self._spoilt[run.id] = self._spoilt.get(run.id, 0) + 1
+        sentence = "the result came damaged: its size or its SHA-256 is not the one that was told"
+        if not result.data and self._spoilt[run.id] < _TRIES:
+            return ProviderError(sentence, hint="it is fetched again")
+        return DreamctlError(sentence, hint=f"`dreamctl logs {run.id}` may say more")
 
     def _storage_of(self, job: RemoteJob) -> Any:
         from dreamctl.storage.base import Access
