@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import logging
 import os
 import tempfile
 import threading
@@ -26,6 +27,7 @@ from dreamctl.files import explained, sha256_file
 from dreamctl.http import redact, remember_secret
 from dreamctl.machine import ask_driver
 from dreamctl.runfolder import RunFolder
+from dreamctl.storage.base import Storage
 from dreamctl.urls import public_name
 from dreamctl.wire import FetchFailed, Limits
 from dreamctl.workers import outbox
@@ -37,6 +39,8 @@ ALLOW_PRIVATE = "DREAMCTL_WORKER_ALLOW_PRIVATE"
 _STORED: Mapping[str, type[Stored]] = {"errand": Errand, "run": RunRecord, "recipe": Recipe, "dataset": Dataset}
 _FETCH_SECONDS = 3600.0
 _LONGEST_SENTENCE = 600
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,7 @@ def carry_out(
             if holder:
                 return Answer(claimed_by=holder)
             try:
-                outcome = _trained(order, archive, folder, tell, stop)
-                return outbox.leave(storage, order.run.id, outcome)
+                return delivered(storage, order.run.id, _trained(order, archive, folder, tell, stop))
             except BaseException:
                 outbox.release(storage, order.run.id, job_id, folder)
                 raise
@@ -180,6 +183,17 @@ def _bring(archive: Archive, target: Path, stop: threading.Event) -> None:
             "the dataset that came is not the one that was sent: its size or SHA-256 is another",
             hint="upload it again with `dreamctl upload`, then train again",
         )
+
+
+def delivered(storage: Storage, run_id: str, archive: Path) -> Answer:
+    """The outcome in the storage; where that fails after all, in the answer, if it fits: hours may have been paid."""
+    try:
+        return outbox.leave(storage, run_id, archive)
+    except DreamctlError as error:
+        if archive.stat().st_size > INLINE_MODEL:
+            raise
+        log.warning("the storage does not take the outcome, which goes into the answer: %s", redact(error.message))
+        return inline(archive)
 
 
 def inline(archive: Path) -> Answer:

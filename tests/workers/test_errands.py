@@ -30,7 +30,7 @@ from dreamctl.http import redact
 from dreamctl.runfolder import RunFolder
 from dreamctl.storage.local import LocalStorage
 from dreamctl.workers import outbox
-from dreamctl.workers.errands import ALLOW_PRIVATE, carry_out, inline, read_errand
+from dreamctl.workers.errands import ALLOW_PRIVATE, carry_out, delivered, inline, read_errand
 from dreamctl.workers.trainer import Cancelled
 from tests.storage.stores import random_file
 from tests.workers.errand_kit import ENDLESS, errand_of, processes_in, quick_recipe, quick_run, states
@@ -136,6 +136,19 @@ def test_half_a_result_is_none(tmp_path: Path) -> None:
     assert outbox.earlier(storage, "r", tmp_path) is None
     (tmp_path / "bucket" / result_key("r")).write_text("{")
     assert outbox.earlier(storage, "r", tmp_path) is None
+
+
+def test_an_outcome_is_not_lost_where_the_storage_fails_in_the_end(tmp_path: Path) -> None:
+    storage = LocalStorage(store(tmp_path).url)
+    (tmp_path / "bucket").mkdir()
+    (tmp_path / "bucket" / "models").write_text("in the way")
+    file, digest = random_file(tmp_path / "outcome.zip", 1000)
+    outcome = delivered(storage, "r", file).outcome
+    assert outcome is not None
+    assert (outcome.sha256, outcome.key, base64.b64decode(outcome.data or "")) == (digest, None, file.read_bytes())
+    os.truncate(file, INLINE_MODEL + 1)
+    with pytest.raises(DreamctlError, match="models"):
+        delivered(storage, "r", file)
 
 
 def test_pictures_that_are_not_those_that_were_sent_are_not_trained_on(run: RunFolder, tmp_path: Path) -> None:
