@@ -191,8 +191,8 @@ class Replicate:
             named = ", ".join(f"replicate:{training_id}" for training_id in [*sure, *unsure][:5])
             raise Unknowable(
                 f"the answer to run {run.id}'s submission was lost, and it may be any of {named}",
-                hint="https://replicate.com/trainings shows them: `dreamctl train --attach replicate:ID` takes one over, "
-                f"`dreamctl train --resume {run.id} --resubmit` sends it again",
+                hint="https://replicate.com/trainings shows them; `dreamctl train --attach replicate:ID` takes one, "
+                f"`dreamctl train --resume {run.id} --resubmit` pays again",
             )
         began = moment(job.began)
         if began and datetime.datetime.now(datetime.UTC) - began > _SETTLED:

@@ -37,6 +37,7 @@ from tests.clouds.replicate_wire import Blob, Door, Fault
 
 __all__ = ["Cog", "ReplicateCloud", "Training", "cog", "replicate_cloud", "signature"]
 
+_WELL_AT_WORK = 0.2
 FINAL = frozenset({"succeeded", "failed", "canceled", "aborted"})
 HARDWARE = (
     ("cpu", "CPU"), ("gpu-t4", "Nvidia T4 GPU"), ("gpu-l40s", "Nvidia L40S GPU"),
@@ -243,6 +244,10 @@ class ReplicateCloud:
     def cancel(self, training_id: str) -> None:
         training = self.trainings[training_id]
         if training.model in self._cogs and training.status not in FINAL:
+            # coglet 0.23.1 hangs for ever when it is cancelled in the first milliseconds of a training
+            with self.changed:
+                self.changed.wait_for(lambda: training.started or training.status in FINAL, 5)
+            time.sleep(_WELL_AT_WORK)
             with contextlib.suppress(urllib.error.HTTPError):  # it may just have ended
                 call(f"{self._cogs[training.model].url}/trainings/{training_id}/cancel", {})
         self._update(training_id, "completed", status="canceled")
