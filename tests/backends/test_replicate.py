@@ -58,15 +58,21 @@ def recipe_of(name: str = "replicate-flux", *changes: str) -> Recipe:
     return recipes.resolve(name, [parse_assignment(change) for change in changes])
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
-    return write_run(tmp_path / "runs", write_dataset(tmp_path / "data", count=2), recipe_of())
+def write_a_run(folder: Path, recipe: str) -> RunFolder:
+    return write_run(folder / "runs", write_dataset(folder / "data", count=2), recipe_of(recipe))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A provider writes nothing into it."""
+    return write_a_run(tmp_path_factory.mktemp("run"), "replicate-flux")
 
 
 def parcel_of(run: RunFolder, url: str = "") -> Parcel:
     file = run.path.parent / "dataset.zip"
-    pictures = run.data.pictures()
-    write_zip(file, {path.name: path for picture in pictures for path in (picture, picture.with_suffix(".txt"))})
+    if not file.exists():
+        pictures = run.data.pictures()
+        write_zip(file, {path.name: path for picture in pictures for path in (picture, picture.with_suffix(".txt"))})
     return Parcel(file, sha256_file(file), file.stat().st_size, url)
 
 
@@ -256,8 +262,10 @@ def test_an_archive_that_lies_at_a_url_is_not_sent_again(cloud: ReplicateCloud, 
     assert not cloud.files
 
 
-def test_an_archive_without_captions_is_captioned_by_the_trainer(cloud: ReplicateCloud, run: RunFolder) -> None:
-    bare = run.path.parent / "bare.zip"
+def test_an_archive_without_captions_is_captioned_by_the_trainer(
+    cloud: ReplicateCloud, run: RunFolder, tmp_path: Path
+) -> None:
+    bare = tmp_path / "bare.zip"
     with zipfile.ZipFile(bare, "w") as archive:
         archive.writestr("a.jpg", b"x")
     asked = Order(run, Parcel(bare, "", bare.stat().st_size), Wishes(), Terms("Replicate", "url"))
@@ -267,9 +275,9 @@ def test_an_archive_without_captions_is_captioned_by_the_trainer(cloud: Replicat
 
 
 def test_an_archive_that_is_too_large_wants_a_bucket_before_anything_is_made(
-    cloud: ReplicateCloud, run: RunFolder
+    cloud: ReplicateCloud, run: RunFolder, tmp_path: Path
 ) -> None:
-    large = run.path.parent / "large.zip"
+    large = tmp_path / "large.zip"
     with open(large, "wb") as file:
         file.truncate(100_000_001)
     asked = Order(run, Parcel(large, "", 100_000_001), Wishes(yes=True), Terms("Replicate", "url"))
@@ -661,9 +669,9 @@ def old(cloud: ReplicateCloud, **settings: Any) -> Replicate:
     return replicate(cloud, OLD, replicate_dialect="dreambooth", **settings)
 
 
-@pytest.fixture
-def old_run(tmp_path: Path) -> RunFolder:
-    return write_run(tmp_path / "runs", write_dataset(tmp_path / "data", count=2), recipe_of("sd15-dreambooth"))
+@pytest.fixture(scope="module")
+def old_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return write_a_run(tmp_path_factory.mktemp("old-run"), "sd15-dreambooth")
 
 
 def test_the_old_api_is_asked_as_it_was_documented(cloud: ReplicateCloud, old_run: RunFolder) -> None:
