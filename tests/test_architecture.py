@@ -128,6 +128,8 @@ def test_the_table_would_notice_a_wrong_arrow() -> None:
     assert not allowed("workflows", "backends")
     assert allowed("workflows", "backends.base")
     assert not allowed("training", "state")
+    assert not allowed("workers", "state")
+    assert not any(allowed(part, "workers") for part in ALLOWED if part != "workers"), "only providers start them"
 
 
 def test_every_file_says_what_it_is() -> None:

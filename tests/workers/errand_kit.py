@@ -21,7 +21,7 @@ QUICK: dict[str, Any] = {
     "prior": {"weight": 0.0, "pictures": 0},
     "samples": {"prompts": []},
 }
-ENDLESS: dict[str, Any] = {"training": {"resolution": 64, "steps": 1_000_000}}
+ENDLESS: dict[str, Any] = {"training": {"resolution": 64, "steps": 3_000}}  # minutes, should nobody end it
 
 
 def quick_recipe(*changes: dict[str, Any]) -> Recipe:
