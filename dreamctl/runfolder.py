@@ -185,17 +185,28 @@ def create_run(runs: Path, record: RunRecord, recipe: Recipe, concept: Concept, 
         write_json(folder / RUN_JSON, record.plain())
         write_json(folder / "concept.json", concept.plain())
         write_text(folder / "recipe.toml", tomlkit.dumps(recipe.plain()))
-        manifest = dataset.manifest()
-        frozen = DatasetFolder(folder / "data")
-        for name in dataset.files():
-            target = frozen.path / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(dataset.path / name, target)  # a link would follow edits in place
-        for picture, caption in dataset.captions().items():
-            frozen.write_caption(picture, caption)
-        frozen.write_manifest(manifest)
-        write_json(folder / MANIFEST, manifest.plain())
+        _freeze(dataset, folder / "data")
+        write_json(folder / MANIFEST, dataset.manifest().plain())
     return run
+
+
+def bring_data(run: RunFolder, dataset: DatasetFolder) -> None:
+    """Give a run that another computer began its pictures: those of a dataset that is the same."""
+    if not run.data.path.exists():
+        with replacing_folder(run.data.path) as folder:
+            _freeze(dataset, folder)
+
+
+def _freeze(dataset: DatasetFolder, folder: Path) -> None:
+    """Copy the pictures, masks and captions as they are now."""
+    frozen = DatasetFolder(folder)
+    for name in dataset.files():
+        target = frozen.path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(dataset.path / name, target)  # a link would follow edits in place
+    for picture, caption in dataset.captions().items():
+        frozen.write_caption(picture, caption)
+    frozen.write_manifest(dataset.manifest())
 
 
 class LineTail:

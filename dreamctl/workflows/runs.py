@@ -156,6 +156,8 @@ def look_again(context: Context, run: RunFolder) -> bool:
         elif run.at_work():
             job = run.remote()
             if job and job.id is None:
+                if shared_runs.may_be_under_way(context, run):
+                    return True
                 remote.reconcile(run, resubmit=False)
             else:
                 look(context, remote, run)
@@ -267,6 +269,7 @@ def cancel(context: Context, wanted: str) -> RunFolder:
     backend = context.backend(run.record().backend)
     job, remote = run.remote(), as_remote(backend)
     if remote and job and job.id is None and run.at_work():
+        shared_runs.await_submission(context, run)
         remote.reconcile(run, resubmit=False)
     end(context, backend, run)
     record_run(context, run)

@@ -6,10 +6,12 @@ home what another one started; conditions of the storage decide who submits. Pic
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ from dreamctl.storage.base import Changed, Storage, StoredObject
 _SMALL = (RUN_JSON, "recipe.toml", "concept.json", "dataset.json", "remote.json", "events.jsonl", "train.log")
 _LOG_BYTES = 1 << 16
 _SCHEMA = 1
+UNDER_WAY_SECONDS = 45.0
+"""How long a submission may take: its one request is given up sooner."""
 
 
 def shared(context: Context, run: RunFolder) -> bool:
@@ -68,6 +72,27 @@ def pull(context: Context) -> None:
 def refresh(context: Context, run: RunFolder, force: bool = False) -> bool:
     """Read the run's object again; whether what it says was taken. `force`: even where less is known there."""
     return shared(context, run) and _take(context, run.id, force)
+
+
+def may_be_under_way(context: Context, run: RunFolder) -> bool:
+    """Whether another computer may be submitting the run at this moment: its journal says so, and is young."""
+    job = run.remote()
+    if job is None or job.id is not None or not run.at_work() or not shared(context, run):
+        return False
+    then = datetime.datetime.fromisoformat(job.began)
+    return (datetime.datetime.now(datetime.UTC) - then).total_seconds() < UNDER_WAY_SECONDS
+
+
+def await_submission(context: Context, run: RunFolder) -> None:
+    """Wait while another computer may be submitting the run, until what came of it is known here."""
+    told = False
+    while may_be_under_way(context, run):
+        if refresh(context, run) and not may_be_under_way(context, run):
+            return
+        if not told:
+            context.reporter.note(f"run {run.id} is being submitted, perhaps from another computer: waiting")
+            told = True
+        time.sleep(1.0)
 
 
 def claim(context: Context, name: str, run: RunFolder) -> str:

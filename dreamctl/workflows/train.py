@@ -13,7 +13,7 @@ from dreamctl.domain.run import RunRecord, State
 from dreamctl.domain.versions import Version
 from dreamctl.errors import DreamctlError, InvalidInput
 from dreamctl.files import locked
-from dreamctl.runfolder import EventTail, RunFolder, create_run, new_run_id, now
+from dreamctl.runfolder import EventTail, RunFolder, bring_data, create_run, new_run_id, now
 from dreamctl.workflows import shared_runs
 from dreamctl.workflows.agreeing import agree, archive_bytes, outlook
 from dreamctl.workflows.dispatch import dispatch
@@ -68,6 +68,8 @@ def train(context: Context, wish: Wish) -> Taught:
         if run is None:
             terms = _agreed(context, wish, lesson)
             run = _new_run(context, wish, lesson)
+        if run.state() is not State.succeeded:
+            bring_data(run, lesson.dataset)  # another computer may have begun it
     return _go_on(context, run, wish, terms)
 
 
@@ -178,6 +180,7 @@ def _begin_remote(context: Context, backend: RemoteBackend, run: RunFolder, wish
             raise
         shared_runs.publish(context, run)
         return
+    shared_runs.await_submission(context, run)
     may_send = backend.reconcile(run, wish.resubmit)
     if not may_send:
         shared_runs.publish(context, run)
