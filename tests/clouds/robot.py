@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from dreamctl import cargo
-from dreamctl.domain.errand import Abilities, Answer, Outcome
+from dreamctl.domain.errand import Abilities, Answer, Outcome, Place
 from dreamctl.domain.recipe import Recipe
 from dreamctl.domain.run import ModelFile, State, Weights, model_digest
 from dreamctl.files import sha256_file, write_json
 from dreamctl.runfolder import EventWriter, RunFolder
+from dreamctl.workers import outbox
 from tests.clouds.runpod import RunPodCloud
 
 FAMILIES = ("sd15",)
@@ -94,10 +95,22 @@ class Robot:
             if errand["op"] == "describe":
                 self.cloud.finish(job.id, output=abilities())
                 continue
-            self.trained.append(errand["run"]["id"])
-            place = self.folder / job.id
-            place.mkdir(parents=True)
-            self.cloud.finish(job.id, output=inline_answer(errand, place))
+            self.cloud.finish(job.id, output=self._trained(job.id, job.body))
+
+    def _trained(self, job_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer to a training: the outcome in it, or left in the storage for which the request has the keys."""
+        errand, place = body["input"], self.folder / job_id
+        place.mkdir(parents=True)
+        run_id = errand["run"]["id"]
+        if not errand.get("storage"):
+            self.trained.append(run_id)
+            return inline_answer(errand, place)
+        storage = outbox.open_storage(Place.parse(errand["storage"], "storage"), body.get("s3Config"))
+        holder = outbox.claim(storage, run_id, job_id, place)
+        if holder:
+            return Answer(claimed_by=holder).plain()
+        self.trained.append(run_id)
+        return outbox.leave(storage, run_id, outcome(errand, place)).plain()
 
     def end(self) -> None:
         self._ended = True
