@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import zipfile
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,13 +11,14 @@ from typing import Any
 from dreamctl import credentials
 from dreamctl.backends import replicate_dreambooth as dreambooth
 from dreamctl.backends.base import Look, OwnBase, Parcel, Support, Terms, Wishes
-from dreamctl.backends.provider import Draft, Order, Unknowable
+from dreamctl.backends.provider import Draft, Order
 from dreamctl.backends.remote import Remote
-from dreamctl.backends.replicate_api import FILE_LIMIT, Api, Training, checked_id, moment, written
+from dreamctl.backends.replicate_api import FILE_LIMIT, Api, checked_id, moment, written
 from dreamctl.backends.replicate_doctor import looks
 from dreamctl.backends.replicate_inputs import CARRIED, Translation, pictures_input, require, translated
 from dreamctl.backends.replicate_report import reported
 from dreamctl.backends.replicate_schema import assignments
+from dreamctl.backends.replicate_search import found
 from dreamctl.backends.replicate_trainers import Trainer
 from dreamctl.backends.replicate_trainings import Dialect, Today
 from dreamctl.domain.base import digest
@@ -31,10 +30,6 @@ from dreamctl.errors import InvalidInput, NotFound, ProviderError
 from dreamctl.runfolder import RunFolder, now
 
 _STEPS = ("steps", "max_train_steps", "training_steps")
-_BEFORE = datetime.timedelta(minutes=2)
-"""How far before the journal's moment a training may seem to have been made, by other clocks."""
-_SETTLED = datetime.timedelta(minutes=1)
-"""After so long a training that is not in the list will not come."""
 _UNSET = (
     "replicate_trainer is not set: name a trainer, as in `dreamctl config set replicate_trainer "
     "ostris/flux-dev-lora-trainer`, or dreamctl's own after pushing it"
@@ -178,48 +173,7 @@ class Replicate:
         return self._api.train(draft.body["path"], draft.body["json"])
 
     def find(self, run: RunFolder, job: RemoteJob) -> str | None:
-        """By destination, version and trigger word in the list of trainings, or by the run's id where it shows."""
-        sure: list[str] = []
-        unsure: list[str] = []
-        for training in self._since(job):
-            match = self._dialect.match(training, run, job)
-            if match != "no":
-                (sure if match == "yes" else unsure).append(str(training.get("id")))
-        if len(sure) == 1 and not unsure:
-            return sure[0]
-        if sure or unsure:
-            named = ", ".join(f"replicate:{training_id}" for training_id in [*sure, *unsure][:5])
-            raise Unknowable(
-                f"the answer to run {run.id}'s submission was lost, and it may be any of {named}",
-                hint="https://replicate.com/trainings shows them; `dreamctl train --attach replicate:ID` takes one, "
-                f"`dreamctl train --resume {run.id} --resubmit` pays again",
-            )
-        began = moment(job.began)
-        if began and datetime.datetime.now(datetime.UTC) - began > _SETTLED:
-            return None
-        raise Unknowable(
-            f"run {run.id}'s submission is not in Replicate's list yet, and may still come",
-            hint="ask again in a minute",
-        )
-
-    def _since(self, job: RemoteJob) -> Iterator[Training]:
-        """The trainings since shortly before the job was submitted, by Replicate's clock."""
-        began = moment(job.began)
-        try:
-            for page in self._api.pages():
-                for training in page.trainings:
-                    created = moment(training.get("created_at"))
-                    skew = datetime.timedelta(seconds=page.skew)
-                    if began and created and created < began + skew - _BEFORE:
-                        return
-                    yield training
-        except (NotFound, ProviderError) as error:
-            if self._dialect.cancels:
-                raise
-            raise Unknowable(
-                f"this server does not list its trainings: {error.message}",
-                hint="`dreamctl train --attach replicate:ID` takes one over, `--resubmit` sends it again",
-            ) from None
+        return found(self._api, self._dialect, run, job)
 
     # afterwards
 
@@ -277,7 +231,7 @@ def _own_inputs(trainer: Trainer) -> tuple[str, ...]:
 
 
 def _unsaid(translation: Translation, trainer: Trainer) -> list[str]:
-    notes = ["checkpoints and samples of its own do not come back"]
+    notes = ["the trainer's checkpoints and samples do not come back"]
     if translation.unsaid:
         notes.append(f"{trainer.name} decides by itself, whatever the recipe says: {', '.join(translation.unsaid)}")
     return notes

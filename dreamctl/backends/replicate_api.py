@@ -128,6 +128,7 @@ class Api:
             if not cursor:
                 return
             path = f"/trainings?cursor={quote(cursor[0], safe='')}"  # not the URL itself: the token goes there
+        raise ProviderError(f"{self._host} lists trainings without an end")
 
     def cancel(self, training_id: str) -> None:
         """Ask for a training's end; one that has ended stays as it is."""

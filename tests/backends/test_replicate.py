@@ -24,7 +24,7 @@ from dreamctl.domain.errand import Errand
 from dreamctl.domain.recipe import Recipe, parse_assignment
 from dreamctl.domain.remote import RemoteJob, Report
 from dreamctl.errors import ConsentRequired, CredentialsError, DreamctlError, InvalidInput, NotFound, ProviderError
-from dreamctl.files import sha256_file
+from dreamctl.files import sha256_file, write_json
 from dreamctl.http import AnswerLost, redact
 from dreamctl.runfolder import RunFolder, now
 from dreamctl.settings import Settings
@@ -406,6 +406,18 @@ def test_an_older_training_of_the_same_is_not_taken_for_the_lost_one(cloud: Repl
     cloud.fault("submit", 0)
     job = submission_lost(provider, run, ago=61)
     assert provider.find(run, job) is None
+
+
+def test_a_training_of_another_run_is_not_taken_for_the_lost_one(
+    cloud: ReplicateCloud, run: RunFolder, tmp_path: Path
+) -> None:
+    provider = replicate(cloud)
+    before, again = (write_run(tmp_path / "runs", run.data, run.recipe()) for _ in range(2))
+    write_json(before.remote_file, submitted(provider, before).plain())
+    cloud.fault("submit", 0)
+    assert provider.find(again, submission_lost(provider, again, ago=61)) is None
+    cloud.lose_answer()
+    assert provider.find(again, submission_lost(provider, again)) == cloud.newest
 
 
 def test_what_never_arrived_is_known_after_a_minute(cloud: ReplicateCloud, run: RunFolder) -> None:
