@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import subprocess
@@ -241,6 +242,31 @@ def test_files_are_served_in_ranges_with_an_etag() -> None:
     assert served(blob, ranged("bytes=4-", **same), True).status == 206
     assert served(blob, ranged("bytes=4-", **{"if-range": '"old"'}), True).status == 200
     assert served(blob, ranged("bytes=4-", **{"if-range": '"old"'}), False).status == 206, "as moto does"
+
+
+def test_downloads_want_the_token_and_break_as_told(cloud: ReplicateCloud) -> None:
+    training = cloud.accept(FLUX, "v", "tester/mine", {})
+    cloud.finish(training.id, b"0123456789")
+    url = cloud.origin + cloud.output_path(training.id)
+
+    def fetch(**headers: str) -> tuple[int, bytes, str]:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30) as answer:
+            return answer.status, answer.read(), answer.headers["ETag"]
+
+    token = {"Authorization": f"Bearer {cloud.token}"}
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        fetch()
+    whole = fetch(**token)
+    assert whole[:2] == (200, b"0123456789")
+    cloud.fault("output", None, cut=4)
+    with pytest.raises(http.client.IncompleteRead) as broken:
+        fetch(**token)
+    assert broken.value.partial == b"0123"
+    cloud.change_output(training.id, b"9876543210")
+    assert fetch(**token, Range="bytes=4-", **{"If-Range": whole[2]})[:2] == (200, b"9876543210")
+    cloud.heeds_if_range = False
+    status, rest, etag = fetch(**token, Range="bytes=4-", **{"If-Range": whole[2]})
+    assert (status, rest) == (206, b"543210") and etag != whole[2]
 
 
 def test_inputs_are_checked_as_replicate_does(cloud: ReplicateCloud) -> None:
