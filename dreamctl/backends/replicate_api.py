@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import email.utils
+import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ FILE_LIMIT = 100_000_000
 """Bytes that the files API takes."""
 _UPLOAD_SECONDS = 300.0
 _MOST_PAGES = 200
+_LARGEST_SKEW = 24 * 3600.0
 
 Training = dict[str, Any]
 
@@ -40,16 +42,16 @@ class Api:
     def account(self) -> str:
         """The name of the account that the token belongs to."""
         name = self._object("/account").get("username")
-        if not isinstance(name, str) or not name:
+        if not is_word(name):
             raise self._odd("/account")
-        return name
+        return str(name)
 
     def hardware(self) -> dict[str, str]:
         """What models can run on: name by SKU."""
         listed = self._json(self._get("/hardware"), "/hardware")
         if not isinstance(listed, list):
             raise self._odd("/hardware")
-        items = [item for item in listed if isinstance(item, Mapping) and isinstance(item.get("sku"), str)]
+        items = [item for item in listed if isinstance(item, Mapping) and is_word(item.get("sku"))]
         return {item["sku"]: http.printable(str(item.get("name", ""))) for item in items}
 
     def model(self, name: str) -> dict[str, Any] | None:
@@ -64,7 +66,7 @@ class Api:
         listed = self._object(f"/models/{quote(name)}/versions").get("results")
         first = listed[0] if isinstance(listed, list) and listed else None
         found = first.get("id") if isinstance(first, Mapping) else None
-        return found if isinstance(found, str) else None
+        return str(found) if is_word(found) else None
 
     def version(self, name: str, version: str) -> dict[str, Any]:
         return self._object(f"/models/{quote(name)}/versions/{quote(version)}")
@@ -104,9 +106,9 @@ class Api:
             found = answer.json()["id"]
         except (ValueError, KeyError, TypeError):
             found = None
-        if not isinstance(found, str) or not found:
+        if not is_word(found):
             raise http.AnswerLost(f"{self._host} accepted the training without telling its id")
-        return found
+        return str(found)
 
     def training(self, training_id: str) -> Training:
         """Raises NotFound where there is none of that id."""
@@ -122,7 +124,8 @@ class Api:
             results = page.get("results")
             if not isinstance(results, list):
                 raise self._odd("/trainings")
-            yield Page(tuple(item for item in results if isinstance(item, dict)), _skew(answer, asked))
+            trainings = tuple(item for item in results if isinstance(item, dict) and is_word(item.get("id")))
+            yield Page(trainings, _skew(answer, asked))
             following = page.get("next")
             cursor = parse_qs(urlsplit(following).query).get("cursor") if isinstance(following, str) else None
             if not cursor:
@@ -165,10 +168,12 @@ class Api:
 
 
 def _skew(answer: Any, asked: float) -> float:
+    """By the answer's `Date`; a clock that is a day off is none."""
     try:
-        return email.utils.parsedate_to_datetime(answer.headers.get("date", "")).timestamp() - asked
-    except ValueError:
+        skew = email.utils.parsedate_to_datetime(answer.headers.get("date", "")).timestamp() - asked
+    except (ValueError, TypeError, OverflowError):
         return 0.0
+    return skew if abs(skew) < _LARGEST_SKEW else 0.0
 
 
 def moment(text: Any) -> datetime.datetime | None:
@@ -177,7 +182,14 @@ def moment(text: Any) -> datetime.datetime | None:
         found = datetime.datetime.fromisoformat(text)
     except (ValueError, TypeError):
         return None
+    if not 2000 < found.year < 3000:
+        return None
     return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
+
+
+def is_word(value: Any) -> bool:
+    """Whether a value that a server sent is an id or a name: short, and harmless in a URL and on a terminal."""
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]{0,127}", value, re.ASCII) is not None
 
 
 def written(when: datetime.datetime | None) -> str | None:
@@ -189,6 +201,6 @@ def written(when: datetime.datetime | None) -> str | None:
 
 def checked_id(text: str) -> str:
     """The id itself, from a line. Raises InvalidInput."""
-    if not text.isascii() or not text.replace("-", "").replace("_", "").isalnum():
+    if not is_word(text):
         raise InvalidInput(f"{http.printable(text)!r} is no id of a training", field="--attach")
     return text

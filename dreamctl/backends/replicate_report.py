@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -135,12 +136,17 @@ def _step(logs: str, steps: Any) -> tuple[int, int, float | None] | None:
     """The newest `120/1000` of a foreign trainer's log, where the second number is what was asked, and its loss."""
     if not isinstance(steps, int):
         return None
-    found = re.findall(rf"(?<![\d.])(\d+)\s*/\s*{steps}(?!\d)([^\r\n]*)", logs)
+    found = re.findall(rf"(?<![\d.])([0-9]{{1,9}})\s*/\s*{steps}(?!\d)([^\r\n]*)", logs)
     if not found:
         return None
     done, rest = found[-1]
-    losses = _LOSS.findall(rest)
+    return min(int(done), steps), steps, _loss(rest)
+
+
+def _loss(text: str) -> float | None:
+    found = _LOSS.findall(text)
     try:
-        return min(int(done), steps), steps, float(losses[-1]) if losses else None
-    except ValueError:
-        return min(int(done), steps), steps, None
+        loss = float(found[-1])
+    except (IndexError, ValueError):
+        return None
+    return loss if math.isfinite(loss) else None

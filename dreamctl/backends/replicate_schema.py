@@ -54,10 +54,10 @@ def read_schema(openapi: Any) -> Schema | None:
     described = _at(form, "properties")
     if not isinstance(described, Mapping) or not 0 < len(described) <= _MOST:
         return None
-    properties = {str(name): _property(str(name), rule, schemas) for name, rule in described.items()}
+    properties = {name: _property(name, rule, schemas) for name, rule in described.items() if name.isidentifier()}
     needed = form.get("required") if isinstance(form, Mapping) else None
     required = frozenset(map(str, needed)) if isinstance(needed, list) else frozenset()
-    return Schema(properties, required & set(properties))
+    return Schema(properties, required & set(properties)) if properties else None
 
 
 def _property(name: str, rule: Any, schemas: Any) -> Property:
@@ -120,7 +120,7 @@ def fitted(wanted: Property, value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("must be a finite number")
     if wanted.choices and value not in wanted.choices:
-        raise ValueError(f"must be one of {', '.join(map(str, wanted.choices))}")
+        raise ValueError(f"must be one of {printable(', '.join(map(str, wanted.choices)))[:300]}")
     if isinstance(value, int | float) and wanted.kind in ("integer", "number"):
         if wanted.least is not None and value < wanted.least:
             raise ValueError(f"must be {wanted.least:g} at least")

@@ -23,7 +23,7 @@ def found(api: Api, dialect: Dialect, run: RunFolder, job: RemoteJob) -> str | N
 
     Known by destination, version and trigger word, or by the run's id where it shows.
     """
-    matches = {str(item.get("id")): dialect.match(item, run, job) for item in _since(api, dialect, job)}
+    matches = {str(item["id"]): dialect.match(item, run, job) for item in _since(api, dialect, job)}
     matches = {name: match for name, match in matches.items() if match != "no" and not _another_runs(name, run)}
     sure = [name for name, match in matches.items() if match == "yes"]
     if len(sure) == len(matches) == 1:

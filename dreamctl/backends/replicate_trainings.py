@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 
 from dreamctl.backends.base import Support
 from dreamctl.backends.provider import Order
-from dreamctl.backends.replicate_api import Api, Training
+from dreamctl.backends.replicate_api import Api, Training, is_word
 from dreamctl.backends.replicate_inputs import CARRIED
 from dreamctl.backends.replicate_schema import read_schema
 from dreamctl.backends.replicate_trainers import Trainer
@@ -67,7 +67,7 @@ class Today:
                 hint="`dreamctl config explain replicate_trainer` says what it may be",
             )
         told = model.get("latest_version")
-        latest = told if isinstance(told, Mapping) and isinstance(told.get("id"), str) else {}
+        latest = told if isinstance(told, Mapping) and is_word(told.get("id")) else {}
         version = version or latest.get("id") or self._api.newest_version(name) or ""
         if not version:
             raise InvalidInput(

@@ -157,7 +157,10 @@ def test_a_refused_token_and_a_missing_one(cloud: ReplicateCloud, monkeypatch: p
         replicate(cloud).problems(recipe_of())
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[1, 2]", b'"x"', b'{"latest_version": "no", "results": 3}'])
+@pytest.mark.parametrize(
+    "body",
+    [b"<html>", b"[1, 2]", b'"x"', b'{"latest_version": "no", "results": 3}', b'{"latest_version": {"id": "\\n"}}'],
+)
 def test_an_answer_of_something_else_is_told_and_raises_nothing_odd(cloud: ReplicateCloud, body: bytes) -> None:
     for route in ("model", "versions"):
         cloud.fault(route, 200, times=9, body=body)
@@ -359,7 +362,7 @@ def test_what_may_have_run_is_never_sent_again(cloud: ReplicateCloud, run: RunFo
 
 
 def test_an_accepted_submission_without_an_id_is_a_lost_answer(cloud: ReplicateCloud, run: RunFolder) -> None:
-    for body in (b"<html>", b"{}", b'{"id": 7}', b"[]"):
+    for body in (b"<html>", b"{}", b'{"id": 7}', b'{"id": "a/../b"}', b"[]"):
         cloud.fault("submit", 201, body=body, handled=True)
         submission_lost(replicate(cloud), run)
 
@@ -567,6 +570,21 @@ def test_other_ends_have_their_own_words(cloud: ReplicateCloud, run: RunFolder) 
     assert ended(cloud.cancel).told == "cancelled"
     odd = ended(lambda training_id: setattr(cloud.trainings[training_id], "status", "pondering"))
     assert odd.told == "queued", "a state that nobody knows ends nothing"
+
+
+def test_odd_times_and_numbers_of_a_server_raise_nothing(cloud: ReplicateCloud, run: RunFolder) -> None:
+    provider = replicate(cloud)
+    job = submitted(provider, run)
+    odd = {"id": job.id, "status": ["x"], "created_at": "9999-12-31T23:59:59Z", "started_at": 7, "metrics": []}
+    for more in ({"completed_at": "9999-12-31T23:59:59.999999999+00:00"}, {"logs": {"a": 1}, "error": []}):
+        cloud.fault("training", 200, body={**odd, **more})
+        assert provider.report(run, job).told == "queued"
+    cloud.fault("training", 200, body={**odd, "status": "failed", "error": {}, "logs": f"{'9' * 5000}/1000"})
+    failed = provider.report(run, job)
+    assert (failed.told, failed.message) == ("failed", "the trainer failed and said no more")
+    cloud.fault("trainings", 200, body={"results": [7, {}, {"id": "a b"}, odd], "next": 5})
+    with pytest.raises(Unknowable):
+        provider.find(run, job)
 
 
 def test_our_own_trainers_events_are_read_from_its_log(cloud: ReplicateCloud, run: RunFolder) -> None:
