@@ -106,6 +106,7 @@ class Replicate:
             seconds = None
         elif seconds:
             notes.append("Replicate has no limit of time for a training: dreamctl cancels it, while it follows it")
+        notes.append(_RETENTION)
         return Terms(
             who=f"Replicate, trainer {trainer.name}",
             carries="url",
@@ -224,6 +225,9 @@ class Replicate:
     def examine(self, ask_worker: bool) -> list[Look]:
         """A trainer at Replicate cannot be started for a look, so `ask_worker` asks for nothing more."""
         return looks(self._settings, lambda: self._api, lambda: self._trainer)
+
+
+_RETENTION = "Replicate deletes what a training made an hour after its end: `dreamctl status` fetches it before that"
 
 
 def _own_inputs(trainer: Trainer) -> tuple[str, ...]:

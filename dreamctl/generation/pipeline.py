@@ -22,6 +22,7 @@ from dreamctl.files import read_json, sha256_file
 
 MODEL_FILE = "model.json"
 GPU_BATCH = 4
+_FORMATS = ("peft", "diffusers")
 
 
 def best_device() -> torch.device:
@@ -77,11 +78,16 @@ def verify_model(model_dir: Path, resolved: ResolvedBase) -> ModelFile:
             )
     if model_digest(model.files) != model.digest:
         raise DreamctlError(f"{file} was edited: its digest does not belong to its files")
+    names = ", ".join(weights.file for weights in model.files)
     if model.format == "pickle":
-        names = ", ".join(weights.file for weights in model.files)
         raise InvalidInput(
             f"{names} in {model_dir} is a pickle, which could run any program: dreamctl does not open it",
             hint="convert it on a computer that you can lose: `dreamctl models convert --trust`",
+        )
+    if model.format not in _FORMATS:
+        raise InvalidInput(
+            f"{names} in {model_dir} is of the form {model.format!r}, which dreamctl cannot lay over a base yet",
+            hint="the file itself is whole: other programs may read it",
         )
     if model.base_digest not in (resolved.digest, unpinned(model.base)):
         raise InvalidInput(

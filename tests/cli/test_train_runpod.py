@@ -55,7 +55,9 @@ def test_from_pictures_to_a_picture_through_a_bucket(
     bucket = new_bucket(server)
     use_keys(server, monkeypatch)
     monkeypatch.setenv("DREAMCTL_S3_ENDPOINT", server.endpoint)
-    (user / "dreamctl.toml").write_text(f'storage = "s3://{bucket}/team"\nrecipe = "builtin-lora"\nbase_model = "builtin"\n')
+    (user / "dreamctl.toml").write_text(
+        f'storage = "s3://{bucket}/team"\nrecipe = "builtin-lora"\nbase_model = "builtin"\n'
+    )
     write_pictures(user / "original", 3, size=100)
     dreamctl("prepare", "original", "--size", "64", "--upload")
 
