@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from dreamctl import paths
+from dreamctl.domain.concept import Kind
 from dreamctl.domain.quantities import LONGEST_LINK, seconds
 from dreamctl.domain.run import Target
 from dreamctl.errors import InvalidInput, did_you_mean
@@ -110,6 +111,13 @@ class Settings(BaseSettings):
         None, description="the model that trainings start from: `builtin`, a hub id (owner/name) or a diffusers folder"
     )
     recipe: str | None = Field(None, description="how to train: a recipe's name, or a recipe file")
+    identifier: str | None = Field(
+        None, min_length=1, description="the identifier that this project teaches, where the line names none"
+    )
+    category: str | None = Field(
+        None, min_length=1, description="what its pictures are of, where the line says nothing"
+    )
+    kind: Kind | None = Field(None, description="whether it teaches a subject or a style, where the line says nothing")
     target: Target = Field(Target.private, description="which model `train` teaches and `generate` draws with")
     captioner: str | None = Field(None, description="who writes captions")
     caption_endpoint: Annotated[str, AfterValidator(_captioning_endpoint)] | None = Field(

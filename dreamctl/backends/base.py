@@ -42,13 +42,17 @@ class Parcel:
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the line asks of a job at a provider beside the recipe. `inputs`: KEY=VALUE for a foreign trainer."""
+    """What the line asks of a job at a provider beside the recipe. `inputs`: KEY=VALUE for a foreign trainer.
+
+    `at_url`: the packed dataset lies at a URL that the user names.
+    """
 
     yes: bool = False
     max_hours: float | None = None
     webhook: str | None = None
     inputs: tuple[str, ...] = ()
     resubmit: bool = False
+    at_url: bool = False
 
 
 @dataclass(frozen=True)

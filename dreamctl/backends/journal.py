@@ -12,7 +12,7 @@ from typing import Any
 
 from dreamctl.domain.remote import RemoteJob, Report
 from dreamctl.domain.run import WORKING, State, newest
-from dreamctl.files import locked, write_json, write_text
+from dreamctl.files import locked, write_json
 from dreamctl.http import printable
 from dreamctl.runfolder import EventWriter, RunFolder, now
 
@@ -105,7 +105,8 @@ def add_log(run: RunFolder, lines: Sequence[str]) -> None:
     fresh = [printable(line) for line in lines]
     overlap = next((size for size in range(min(len(known), len(fresh)), 0, -1) if known[-size:] == fresh[:size]), 0)
     if fresh[overlap:]:
-        write_text(run.log_file, "\n".join([*known, *fresh[overlap:]]) + "\n")
+        with open(run.log_file, "ab") as file:
+            file.write("".join(f"{line}\n" for line in fresh[overlap:]).encode())
 
 
 _HEAD = frozenset({"v", "seq", "attempt", "time", "type"})

@@ -73,10 +73,11 @@ class OwnWorker:
                 field="--input",
                 hint="--set KEY=VALUE changes the recipe",
             )
-        carries: Carries = "inline" if archive_bytes <= INLINE_DATASET else "url"
+        small = archive_bytes <= INLINE_DATASET and not wishes.at_url
+        carries: Carries = "inline" if small else "url"
         storage, source = self._storage, recipe.base.source
         if storage is None:
-            notes = [self._without_storage(recipe, carries, archive_bytes)]
+            notes = [self._without_storage(recipe, carries, archive_bytes, wishes.at_url)]
         elif storage.startswith("gs://"):
             notes = [f"the worker needs a Google account that may write to {storage}: a secret of the endpoint"]
         else:
@@ -85,11 +86,11 @@ class OwnWorker:
             notes.append(f"the worker fetches {source}; for a gated model HF_TOKEN must be a secret of the endpoint")
         return carries, notes
 
-    def _without_storage(self, recipe: Recipe, carries: Carries, archive_bytes: int) -> str:
+    def _without_storage(self, recipe: Recipe, carries: Carries, archive_bytes: int, at_url: bool) -> str:
         """What is to be known of a training whose outcome comes back in the answer. Raises InvalidInput."""
         named = self._support.settings.storage
         where = f"storage = {named} is on this computer" if named else "no storage is set"
-        if carries == "url" and not named:
+        if carries == "url" and not named and not at_url:
             raise InvalidInput(
                 f"the dataset has {bytes_text(archive_bytes)}, {bytes_text(INLINE_DATASET)} fit into a request, and "
                 f"{where}",

@@ -71,22 +71,26 @@ def logs(
 ) -> None:
     """The trainer's log."""
     from dreamctl.runfolder import LineTail
-    from dreamctl.workflows.follow import POLL_SECONDS
-    from dreamctl.workflows.runs import find_run
+    from dreamctl.workflows.runs import find_run, look_at
 
-    found = find_run(session.context(), run)
+    context = session.context()
+    found = find_run(context, run)
+    look_at(context, found)
     if not follow:
         shown = found.log_tail(lines)
         session.output.emit({"run": found.id, "lines": shown}, "\n".join(shown) or "the log is empty", shown)
         return
+    backend = context.backend(found.record().backend)
     tail, alive, first = LineTail(found.log_file), True, True
     while alive:
-        alive = found.alive()
+        alive = found.at_work()
         news = [line.decode(errors="replace").rstrip("\r\n") for line in tail.new(torn=not alive)]
         for line in news[-lines:] if first else news:
             session.output.stream({"run": found.id, "line": line}, line)
         first = False
-        time.sleep(POLL_SECONDS if alive else 0)
+        if alive:
+            time.sleep(backend.pause(found))
+            look_at(context, found)
 
 
 def cancel(session: Session, run: Run) -> None:

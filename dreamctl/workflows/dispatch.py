@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dreamctl import cargo
 from dreamctl.archive import write_zip
-from dreamctl.backends.base import Parcel, RemoteBackend, Terms, Wishes
+from dreamctl.backends.base import Parcel, RemoteBackend, Terms, Wishes, as_remote
 from dreamctl.context import Context
 from dreamctl.dataurls import check_data_url
 from dreamctl.domain.concept import taught_text
@@ -88,6 +88,14 @@ def _parcel(
             yield _uploaded(context, backend, run, parcel)
         else:
             yield parcel
+
+
+def check_named_url(context: Context, url: str) -> None:
+    """Look at a URL that the line names, before anything is paid. Raises as `check_data_url`."""
+    backend = as_remote(context.backend())
+    if backend is None:
+        raise InvalidInput("--data-url is for a training at a provider", field="--data-url", hint="leave it out")
+    check_data_url(url, allow_private=backend.near, needed=_URL_SECONDS)
 
 
 def _at_named_url(backend: RemoteBackend, url: str) -> Parcel:

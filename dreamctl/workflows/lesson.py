@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dreamctl import recipes
@@ -72,6 +72,12 @@ class Lesson:
     @property
     def key(self) -> str:
         return run_key(*self.digests, self.recipe, self.concept, self.target)
+
+
+def completed(context: Context, wish: Wish) -> Wish:
+    """The wish, with what the settings say of identifier and kind where the line says nothing."""
+    settings = context.settings
+    return replace(wish, identifier=wish.identifier or settings.identifier, kind=wish.kind or settings.kind)
 
 
 def gather(context: Context, wish: Wish) -> Material:
@@ -213,7 +219,8 @@ def known_concept(context: Context, wish: Wish) -> Concept | None:
 
 def asked_category(context: Context, given: str | None, known: Concept | None) -> str:
     """The category: of the line, of the known concept, or the person's answer. Raises InvalidInput without any."""
-    category = given or (known.category if known else None) or context.reporter.ask(_CATEGORY_QUESTION)
+    category = given or (known.category if known else None) or context.settings.category
+    category = category or context.reporter.ask(_CATEGORY_QUESTION)
     if not category:
         raise InvalidInput(
             "no category given: what are the pictures of?",

@@ -16,10 +16,10 @@ from dreamctl.files import locked
 from dreamctl.runfolder import EventTail, RunFolder, bring_data, create_run, new_run_id, now
 from dreamctl.workflows import shared_runs
 from dreamctl.workflows.agreeing import agree, archive_bytes, outlook
-from dreamctl.workflows.dispatch import dispatch
+from dreamctl.workflows.dispatch import check_named_url, dispatch
 from dreamctl.workflows.follow import follow, stop
 from dreamctl.workflows.harvest import harvest, record_run
-from dreamctl.workflows.lesson import Lesson, Wish, choose, gather
+from dreamctl.workflows.lesson import Lesson, Wish, choose, completed, gather
 from dreamctl.workflows.naming import attached, named_run
 from dreamctl.workflows.notice import tell_notice
 from dreamctl.workflows.runs import find_run
@@ -52,6 +52,9 @@ def train(context: Context, wish: Wish) -> Taught:
         return _go_on(context, find_run(context, wish.resume), wish)
     if run := attached(context, wish.attach) if wish.attach else None:
         return _go_on(context, run, wish)
+    wish = completed(context, wish)
+    if wish.data_url:
+        check_named_url(context, wish.data_url)
     material = gather(context, wish)
     if wish.dry_run:
         lesson = choose(context, wish, material)
@@ -83,7 +86,14 @@ def _check_alone(wish: Wish) -> None:
 
 
 def _wishes(context: Context, wish: Wish) -> Wishes:
-    return Wishes(wish.yes, context.settings.max_hours, context.settings.webhook, tuple(wish.inputs), wish.resubmit)
+    return Wishes(
+        yes=wish.yes,
+        max_hours=context.settings.max_hours,
+        webhook=context.settings.webhook,
+        inputs=tuple(wish.inputs),
+        resubmit=wish.resubmit,
+        at_url=wish.data_url is not None,
+    )
 
 
 def _tell_outlook(context: Context, wish: Wish, lesson: Lesson) -> None:

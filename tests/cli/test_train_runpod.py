@@ -83,11 +83,22 @@ def files(place: Path) -> list[Path]:
     return [place] if place.is_file() else [path for path in place.rglob("*") if path.is_file()]
 
 
-def test_ten_photos_without_any_bucket(cloud: RunPodCloud, user: Path) -> None:
+def test_ten_photos_without_any_bucket_where_project_and_profile_name_all(
+    cloud: RunPodCloud, user: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("BACKEND", "RUNPOD_ENDPOINT", "RUNPOD_URL"):
+        monkeypatch.delenv(f"DREAMCTL_{name}")
     write_pictures(user / "original", 2, size=100)
     dreamctl("prepare", "original", "--size", "64")
-    words = train("--category", "person", "--base-model", "builtin", "--recipe", "builtin-lora", "--yes")
-    taught = dreamctl(*words)
+    knobs = "".join(f"{knob}\n" for knob in KNOBS)
+    (user / "quick.toml").write_text(f'schema = 1\nextends = "builtin-lora"\n{knobs}')
+    (user / "dreamctl.toml").write_text('category = "person"\nbase_model = "builtin"\nrecipe = "./quick.toml"\n')
+    config = Path(os.environ["DREAMCTL_HOME"]) / "config.toml"
+    config.write_text(
+        f'default_profile = "ci"\n[profiles.ci]\nrunpod_url = "{cloud.url}"\nrunpod_endpoint = "{cloud.endpoint}"\n'
+        "price_per_hour = 0.5\nmax_cost = 3.0\n"
+    )
+    taught = dreamctl("train", "--backend", "runpod")
     assert taught["versions"] == ["sks@1"] and (Path(taught["model"]) / "model.json").is_file()
     report = dreamctl("doctor", "--backend", "runpod")
     assert {look["name"]: look["state"] for look in report["checks"]}["worker"] == "ok"
