@@ -26,7 +26,6 @@ from dreamctl.http import AnswerLost, local_network
 from dreamctl.runfolder import RunFolder, now
 
 _FIRST_PAUSE, _GROWTH, _LONGEST_PAUSE = 1.0, 1.4, 30.0
-_TRIES = 3  # of fetching what comes damaged
 
 
 class Remote:
@@ -38,7 +37,6 @@ class Remote:
         self._provider = provider
         self._support = support
         self._pauses: dict[str, float] = {}
-        self._spoilt: dict[str, int] = {}
         self.name = provider.name
         self.title = provider.title
 
@@ -201,10 +199,10 @@ class Remote:
             try:
                 self._bring(run, job, report.result)
             except DreamctlError as error:
-                if _unusable(error):
-                    told = Report("failed", f"what came cannot be used: {error.message}", error.hint or "")
-                    journal.apply(run, job, told)
-                raise
+                if not _unusable(error):
+                    raise
+                told = Report("failed", f"the result cannot be used: {error.message}", error.hint or "")
+                journal.apply(run, job, told)
 
     def _bring(self, run: RunFolder, job: RemoteJob, result: Result) -> None:
         """Fetch, verify, unpack; the run has succeeded when its model is whole."""
@@ -238,16 +236,11 @@ class Remote:
         size, digest = file.stat().st_size, sha256_file(file)
         if (result.bytes and size != result.bytes) or (result.sha256 and digest != result.sha256):
             shutil.rmtree(folder)
-            raise self._damaged(run, result)
+            sentence = "the result came damaged: its size or its SHA-256 is not the one that was told"
+            if result.data:
+                raise DreamctlError(sentence)
+            raise ProviderError(sentence, hint="it is fetched again")  # the way here may be at fault
         return file
-
-    def _damaged(self, run: RunFolder, result: Result) -> DreamctlError:
-        """What is wrong with a result whose size or digest is another: the way here, as long as that may be so."""
-        self._spoilt[run.id] = self._spoilt.get(run.id, 0) + 1
-        sentence = "the result came damaged: its size or its SHA-256 is not the one that was told"
-        if not result.data and self._spoilt[run.id] < _TRIES:
-            return ProviderError(sentence, hint="it is fetched again")
-        return DreamctlError(sentence, hint=f"`dreamctl logs {run.id}` may say more")
 
     def _storage_of(self, job: RemoteJob) -> Any:
         from dreamctl.storage.base import Access
