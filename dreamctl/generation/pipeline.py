@@ -19,10 +19,10 @@ from dreamctl.errors import DreamctlError, InvalidInput, NotFound
 from dreamctl.families.base import Drawing, Model, Precision, ResolvedBase, load_family
 from dreamctl.families.sources import resolve_base
 from dreamctl.files import read_json, sha256_file
+from dreamctl.generation.plan import check_form
 
 MODEL_FILE = "model.json"
 GPU_BATCH = 4
-_FORMATS = ("peft", "diffusers")
 
 
 def best_device() -> torch.device:
@@ -78,17 +78,7 @@ def verify_model(model_dir: Path, resolved: ResolvedBase) -> ModelFile:
             )
     if model_digest(model.files) != model.digest:
         raise DreamctlError(f"{file} was edited: its digest does not belong to its files")
-    names = ", ".join(weights.file for weights in model.files)
-    if model.format == "pickle":
-        raise InvalidInput(
-            f"{names} in {model_dir} is a pickle, which could run any program: dreamctl does not open it",
-            hint="convert it on a computer that you can lose: `dreamctl models convert --trust`",
-        )
-    if model.format not in _FORMATS:
-        raise InvalidInput(
-            f"{names} in {model_dir} is of the form {model.format!r}, which dreamctl cannot lay over a base yet",
-            hint="the file itself is whole: other programs may read it",
-        )
+    check_form(model, model_dir)
     if model.base_digest not in (resolved.digest, unpinned(model.base)):
         raise InvalidInput(
             f"the model in {model_dir} was taught on another base: {model.base} ({model.base_digest[:12]}), "

@@ -16,8 +16,10 @@ from dreamctl.domain.concept import Concept
 from dreamctl.domain.identifiers import RARE_TOKENS, identifier_key
 from dreamctl.domain.prompts import concepts_in, expand
 from dreamctl.domain.recipe import Base
-from dreamctl.domain.run import Target
+from dreamctl.domain.run import ModelFile, Target
 from dreamctl.errors import InvalidInput, NotFound, did_you_mean
+
+_FORMATS = ("peft", "diffusers")
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,21 @@ def read_prompt(prompt: str, taught: Sequence[Concept], target: Target | None) -
             hint="name one of them in a prompt",
         )
     return Meaning(tuple(named), expand(prompt, taught))
+
+
+def check_form(model: ModelFile, model_dir: Path) -> None:
+    """Raises InvalidInput for weights that dreamctl keeps, and does not draw with."""
+    names = ", ".join(weights.file for weights in model.files)
+    if model.format == "pickle":
+        raise InvalidInput(
+            f"{names} in {model_dir} is a pickle, which could run any program: dreamctl does not open it",
+            hint="convert it on a computer that you can lose: `dreamctl models convert --trust`",
+        )
+    if model.format not in _FORMATS:
+        raise InvalidInput(
+            f"{names} in {model_dir} is of the form {model.format!r}, which dreamctl cannot lay over a base yet",
+            hint="the file itself is whole: other programs may read it",
+        )
 
 
 def near_miss(prompt: str, taught: Sequence[Concept]) -> str | None:

@@ -17,7 +17,7 @@ from dreamctl.domain.run import Target
 from dreamctl.domain.versions import Version, find_version
 from dreamctl.errors import InvalidInput, NotFound
 from dreamctl.families.sources import pinned, resolve_base
-from dreamctl.generation.plan import Meaning, Plan, near_miss, read_prompt
+from dreamctl.generation.plan import Meaning, Plan, check_form, near_miss, read_prompt
 from dreamctl.runfolder import RunFolder
 from dreamctl.workflows.harvest import harvest
 from dreamctl.workflows.lesson import absolute_source, reach_hub
@@ -77,6 +77,8 @@ def make_plan(context: Context, order: Order) -> Plan:
     if version:
         run = RunFolder(context.runs / version.run_id)
         recipe, model = run.recipe(), run.model
+        if described := run.model_file():
+            check_form(described, model)
     else:
         recipe, model = _base_recipe(context, order.base_model), None
         if target is not Target.pretrained:

@@ -204,7 +204,7 @@ def test_inputs_of_the_trainer_are_checked_before_anything_is_sent(opened: Open,
         ("stepz=3", "stepz"),
         ("steps=7000", "6000"),
         ("steps=many", "steps"),
-        ("autocaption=perhaps", ""),
+        ("autocaption=perhaps", "autocaption"),
     ):
         with pytest.raises(InvalidInput, match=said):
             taught(opened(), inputs=[given])
