@@ -292,10 +292,12 @@ def remove(context: Context, wanted: str, yes: bool) -> Removed:
     harvest(context)
     version = find_version(context.registry.versions(), wanted) if "@" in wanted else None
     run = RunFolder(context.runs / version.run_id) if version else find_run(context, wanted)
-    if run.at_work():
+    if run.at_work() and not _lost(run):
         raise InvalidInput(f"run {run.id} is at work", field="RUN", hint=f"stop it first: dreamctl cancel {run.id}")
     lost = [item.name for item in context.registry.versions_of_run(run.id)]
     what = f"run {run.id}" + (f" and its model version {', '.join(lost)}" if lost else "")
+    if run.at_work():
+        what += ", which may be at work at its provider"
     if not yes and context.reporter.confirm(f"Delete {what}?") is not True:
         raise ConsentRequired(f"{what} not deleted", hint="say --yes to delete it")
     if run.path.exists():
@@ -307,6 +309,12 @@ def remove(context: Context, wanted: str, yes: bool) -> Removed:
         run.path.rename(doomed)
         shutil.rmtree(doomed)
     return Removed(run.id, lost)
+
+
+def _lost(run: RunFolder) -> bool:
+    """Whether the answer to the run's submission was lost: nobody can cancel it, so it may be removed all the same."""
+    job = run.remote()
+    return job is not None and job.id is None
 
 
 def _curve(events: Sequence[Event]) -> list[float]:

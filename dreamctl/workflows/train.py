@@ -113,10 +113,12 @@ def _agreed(context: Context, wish: Wish, lesson: Lesson) -> Terms | None:
 
 
 def _earlier(context: Context, lesson: Lesson) -> RunFolder | None:
-    """The newest run of the same key that is done or can go on."""
+    """The newest run of the same key that is done, at work anywhere, or can go on where the settings say."""
     for row in context.registry.runs_of_key(lesson.key):
         run = RunFolder(context.runs / row.id)
-        if row.state is not State.cancelled and run.path.is_dir():
+        if row.state is State.cancelled or not run.path.is_dir():
+            continue
+        if row.state is State.succeeded or row.backend == context.settings.backend or run.at_work():
             return run
     return None
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dreamctl import recipes
+from dreamctl import plugins, recipes
 from dreamctl.backends.base import as_remote
 from dreamctl.context import Context
 from dreamctl.domain.run import State
@@ -22,7 +22,7 @@ from dreamctl.workflows.runs import all_status, cancel, one_status
 from dreamctl.workflows.train import Taught, train
 from tests.clouds.robot import Robot, robot
 from tests.clouds.runpod import RunPodCloud, runpod_cloud
-from tests.fakes import Recorder, write_dataset
+from tests.fakes import InstantBackend, Recorder, write_dataset
 
 RECIPE = "builtin-lora"
 KNOBS = ["training.steps=3", "training.resolution=64", "prior.pictures=0", "samples.prompts=[]"]
@@ -286,3 +286,23 @@ def test_a_name_joins_the_run_that_has_it(opened: Open, worker: Robot) -> None:
 
 def test_the_answer_lost_error_is_a_provider_s() -> None:
     assert AnswerLost("x").exit_code == 5
+
+
+class BrokenBackend(InstantBackend):
+    """A place where nothing ever starts."""
+
+    name = "broken"
+
+    def submit(self, run: RunFolder) -> str:
+        raise DreamctlError("it does not start")
+
+
+def test_another_place_begins_anew_what_was_not_finished_here(
+    opened: Open, worker: Robot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(plugins.BUILT_IN["backends"], "broken", f"{BrokenBackend.__module__}:BrokenBackend")
+    with pytest.raises(DreamctlError, match="does not start"):
+        taught(opened(backend="broken"))
+    done = taught(opened())
+    assert done.run and done.run.record().backend == "runpod" and worker.submitted == 1
+    assert taught(opened(backend="broken")).before, "what is done is shown, wherever it was done"
