@@ -9,12 +9,25 @@ from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from dreamctl.domain.recipe import Recipe
 from dreamctl.domain.remote import RemoteJob
+from dreamctl.errors import ProviderError
 from dreamctl.reporter import Reporter
 from dreamctl.runfolder import RunFolder
 from dreamctl.settings import Settings
 
 if TYPE_CHECKING:
     from dreamctl.storage.base import Access, Storage
+
+
+class Unknowable(ProviderError):
+    """Whether a submission arrived cannot be found out; the hint names the ways out."""
+
+    code = "unknowable"
+
+
+class NotYetKnown(Unknowable):
+    """The same, but it will be known soon: whoever follows the run asks again."""
+
+    code = "not_yet_known"
 
 
 @dataclass(frozen=True)

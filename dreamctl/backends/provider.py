@@ -5,17 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from dreamctl.backends.base import Look, OwnBase, Parcel, Support, Terms, Wishes
+from dreamctl.backends.base import Look, NotYetKnown, OwnBase, Parcel, Support, Terms, Unknowable, Wishes
 from dreamctl.domain.recipe import Recipe
 from dreamctl.domain.remote import RemoteJob, Report
-from dreamctl.errors import ProviderError
 from dreamctl.runfolder import RunFolder
 
-
-class Unknowable(ProviderError):
-    """Whether a submission arrived cannot be found out; the hint names the ways out."""
-
-    code = "unknowable"
+__all__ = ["Draft", "NotYetKnown", "Order", "Provider", "Unknowable"]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,18 @@ from dreamctl import cargo, credentials
 from dreamctl.backends import journal
 from dreamctl.backends.base import Look, OwnBase, Parcel, Support, Terms, Wishes
 from dreamctl.backends.foreign import take_foreign
-from dreamctl.backends.provider import Order, Provider, Unknowable
+from dreamctl.backends.provider import Draft, Order, Provider, Unknowable
 from dreamctl.domain.recipe import Recipe
-from dreamctl.domain.remote import RemoteJob, Report, Result
+from dreamctl.domain.remote import ENDED, RemoteJob, Report, Result
 from dreamctl.domain.run import State
 from dreamctl.errors import DreamctlError, InvalidInput, NotFound, ProviderError, Signalled
-from dreamctl.files import sha256_file
+from dreamctl.files import is_locked, sha256_file
 from dreamctl.http import AnswerLost, local_network
 from dreamctl.runfolder import RunFolder, now
 
+_ARRIVING = ".arriving"
 _FIRST_PAUSE, _GROWTH, _LONGEST_PAUSE = 1.0, 1.4, 30.0
+_BUSY_SECONDS = 2.0
 
 
 class Remote:
@@ -37,6 +40,7 @@ class Remote:
         self._provider = provider
         self._support = support
         self._pauses: dict[str, float] = {}
+        self._asked_to_end: set[str] = set()
         self.name = provider.name
         self.title = provider.title
 
@@ -76,8 +80,10 @@ class Remote:
     ) -> str:
         with journal.held(run):
             before = run.remote()
-            if before and not journal.settled(run) and run.state() is not State.created:
-                raise InvalidInput(f"run {run.id} was submitted already", hint=f"dreamctl status {run.id}")
+            if before and not journal.settled(run):
+                if before.id is not None or not wishes.resubmit:
+                    raise InvalidInput(f"run {run.id} was submitted already", hint=f"dreamctl status {run.id}")
+                self._withdraw(run, before, "given up by --resubmit: whether it arrived is not known")
             order = self._order(run, parcel, wishes, terms)
             draft = self._provider.draft(order)
             job = RemoteJob(
@@ -102,17 +108,32 @@ class Remote:
             except BaseException:
                 self._withdraw(run, job, "nothing was sent")
                 raise
-            try:
-                with _unbroken():
-                    remote_id = self._provider.submit(draft)
-                    self._accepted(run, job, remote_id)
-            except AnswerLost as error:
-                error.hint = f"`dreamctl status {run.id}` finds out what became of it; it is not sent again blindly"
-                raise
-            except DreamctlError as error:
-                journal.change(run, job, State.failed, message=f"not accepted: {error.message}", hint=error.hint)
-                raise
+            with _unbroken():
+                remote_id = self._submitted(run, job, draft)
+                self._remember(run, job, remote_id)
             return remote_id
+
+    def _submitted(self, run: RunFolder, job: RemoteJob, draft: Draft) -> str:
+        """Send the one request; what is refused is told as the run's failure."""
+        try:
+            return self._provider.submit(draft)
+        except AnswerLost as error:
+            error.hint = f"`dreamctl status {run.id}` finds out what became of it; it is not sent again blindly"
+            raise
+        except DreamctlError as error:
+            journal.change(run, job, State.failed, message=f"not accepted: {error.message}", hint=error.hint)
+            raise
+
+    def _remember(self, run: RunFolder, job: RemoteJob, remote_id: str) -> None:
+        """Journal that the job was accepted. Where that fails the id is told at least: the job runs, and costs."""
+        try:
+            self._accepted(run, job, remote_id)
+        except (DreamctlError, OSError) as error:
+            reason = error.message if isinstance(error, DreamctlError) else str(error)
+            raise ProviderError(
+                f"run {run.id} was accepted by {self.title} as {remote_id}, which could not be written down: {reason}",
+                hint=f"mend that, then: dreamctl train --attach {self.name}:{remote_id}",
+            ) from error
 
     def _order(self, run: RunFolder, parcel: Parcel, wishes: Wishes, terms: Terms) -> Order:
         """The order, with the storage that a worker may leave its result in."""
@@ -140,8 +161,7 @@ class Remote:
             except Unknowable:
                 if not resubmit:
                     raise
-                self._withdraw(run, job, "given up by --resubmit: whether it arrived is not known")
-                return True
+                return True  # `send` gives the old one up, when the new one is agreed to
             if found is None:
                 self._withdraw(run, job, f"the request never arrived at {self.title}")
                 return True
@@ -158,11 +178,16 @@ class Remote:
     # following
 
     def poll(self, run: RunFolder) -> bool:
+        if _is_held(run):
+            return False  # another command is at it, perhaps fetching for long: it writes what there is to know
         with journal.held(run):
             job = run.remote()
             if job is None or job.id is None or journal.settled(run):
                 return False
+            if run.model_file() is not None:
+                return True  # a kill came between the model and the last event
             report = self._provider.report(run, job)
+            job = _missed(run, job, report)
             if report.told in ("queued", "running"):
                 job, report = self._within_limits(run, job, report)
             before = run.state()
@@ -178,15 +203,24 @@ class Remote:
             return job, report
         self._provider.cancel(job)
         report = self._provider.report(run, job)
-        if report.told in ("queued", "running", "cancelled"):
+        if report.told == "cancelled":
             message = f"cancelled after {ran / 3600:.2f} hours, the most that was agreed to"
             report = Report("timed_out", message, "a higher --max-hours or --max-cost allows more", log=report.log)
+        elif report.told in ("queued", "running") and run.id not in self._asked_to_end:
+            self._asked_to_end.add(run.id)
+            self._support.reporter.warn(
+                f"run {run.id} has run as long as was agreed to, and {self.title} has not ended it yet: asking again"
+            )
         return job, report
 
     def fetch(self, run: RunFolder) -> None:
         with journal.held(run):
             job = run.remote()
-            if job is None or job.id is None or run.model_file() is not None:
+            if job is None or job.id is None:
+                return
+            if run.model_file() is not None:
+                if not journal.settled(run):
+                    journal.change(run, job, State.succeeded)
                 return
             report = self._provider.report(run, job)
             if report.told != "succeeded" or report.result is None:
@@ -203,6 +237,7 @@ class Remote:
                     raise
                 told = Report("failed", f"the result cannot be used: {error.message}", error.hint or "")
                 journal.apply(run, job, told)
+                shutil.rmtree(run.path / _ARRIVING, ignore_errors=True)
 
     def _bring(self, run: RunFolder, job: RemoteJob, result: Result) -> None:
         """Fetch, verify, unpack; the run has succeeded when its model is whole."""
@@ -219,7 +254,7 @@ class Remote:
         """The result as a file in the run's folder, whole and with the digest that was promised."""
         from dreamctl.storage.web import bring
 
-        folder = run.path / ".arriving"
+        folder = run.path / _ARRIVING
         folder.mkdir(exist_ok=True)
         file = folder / "result"
 
@@ -261,15 +296,23 @@ class Remote:
 
     def cancel(self, run: RunFolder) -> None:
         """Ask for the job's end. A job that had ended before keeps what it made: `poll` then says so."""
+        job = run.remote()
+        if job is not None and job.id is not None and (job.told is None or job.told not in ENDED):
+            self._provider.cancel(job)  # without the lock: another command may hold it for long
+            return
         with journal.held(run):
-            job = run.remote()
-            if job is None or run.state() in (State.created, State.interrupted, State.failed):
+            if run.state() in (State.created, State.interrupted, State.failed):
                 # nothing of it is at the provider
                 blank = job or RemoteJob(backend=self.name, place="", contract="", began=now())
                 journal.change(run, blank, State.cancelled, message="cancelled before it was at work")
-                return
-            if job.id is not None:
-                self._provider.cancel(job)
+
+
+def _missed(run: RunFolder, job: RemoteJob, report: Report) -> RemoteJob:
+    """Remember since when the provider says that it knows no such job: one such answer may be a mistake of its own."""
+    since = (job.missing_since or now()) if report.missing else None
+    if since == job.missing_since:
+        return job
+    return journal.keep(run, job.model_copy(update={"missing_since": since}))
 
 
 def _unusable(error: DreamctlError) -> bool:
@@ -295,10 +338,25 @@ def _unbroken() -> Iterator[None]:
 
     numbers = (signal.SIGINT, signal.SIGTERM)
     old = {number: signal.signal(number, note) for number in numbers}
+    failed: DreamctlError | None = None
     try:
         yield
+    except DreamctlError as error:
+        failed = error
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
     if heard:
-        raise Signalled if heard[0] == signal.SIGTERM else KeyboardInterrupt
+        raise (Signalled if heard[0] == signal.SIGTERM else KeyboardInterrupt) from failed
+    if failed:
+        raise failed
+
+
+def _is_held(run: RunFolder) -> bool:
+    """Whether another command speaks with the provider about this run, and does so for some time already."""
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while is_locked(run.remote_lock):
+        if time.monotonic() > deadline:
+            return True
+        time.sleep(0.05)
+    return False

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import tempfile
+import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,18 +17,20 @@ from dreamctl.context import Context
 from dreamctl.dataurls import check_data_url
 from dreamctl.domain.concept import taught_text
 from dreamctl.domain.remote import RemoteJob
-from dreamctl.errors import DreamctlError, InvalidInput
+from dreamctl.errors import InvalidInput, ProviderError
 from dreamctl.files import sha256_file, stamp_of
 from dreamctl.runfolder import RunFolder
 from dreamctl.storage.base import Changed
 from dreamctl.workflows import shared_runs
 from dreamctl.workflows.agreeing import agree
+from dreamctl.workflows.datasets import locked_dataset
 from dreamctl.workflows.scratch import scratch
 from dreamctl.workflows.upload import Parcel as Upload
 from dreamctl.workflows.upload import deliver
 
 _URL_SECONDS = 3600
 """The least that a URL must still work: the job may wait in a queue."""
+_PUBLISH_SECONDS = 60.0
 
 
 def dispatch(
@@ -37,7 +41,7 @@ def dispatch(
     terms: Terms | None = None,
     data_url: str | None = None,
 ) -> bool:
-    """Submit the run; `terms` where they were agreed to already. False where another computer was quicker."""
+    """Submit the run; `terms` where they were agreed to already. False where another command was quicker."""
     recipe = run.recipe()
     if not (run.path / "data").is_dir():
         raise InvalidInput(
@@ -52,21 +56,40 @@ def dispatch(
         shared_runs.publish(context, run, strict=True)
 
     try:
-        with _parcel(context, backend, run, terms, data_url) as parcel:
-            remote_id = backend.send(run, parcel, wishes, terms, journaled)
+        # alone from packing to the answer: two commands at once must neither share the archive's place nor submit twice
+        with locked_dataset(context, run.path):
+            if (job := run.remote()) and job.id and run.at_work():
+                return False
+            with _parcel(context, backend, run, terms, data_url) as parcel:
+                remote_id = backend.send(run, parcel, wishes, terms, journaled)
     except Changed:
         shared_runs.refresh(context, run, force=True)
         context.reporter.note(f"run {run.id} was submitted from another computer just now: following it")
         return False
-    except DreamctlError:
+    except BaseException:  # Ctrl-C too: the answer may have come before it was heard
         shared_runs.publish(context, run)
         raise
     context.registry.set_remote_id(run.id, remote_id)
-    shared_runs.publish(context, run)
     context.reporter.note(
         f"run {run.id} is at {terms.who}: {remote_id} (elsewhere: dreamctl train --attach {backend.name}:{remote_id})"
     )
+    _publish_surely(context, run, remote_id, backend)
     return True
+
+
+def _publish_surely(context: Context, run: RunFolder, remote_id: str, backend: RemoteBackend) -> None:
+    """Keep what was paid where other computers find it; a storage that is away for a moment is waited for.
+
+    Raises ProviderError with the job's id where it cannot be kept.
+    """
+    deadline = time.monotonic() + _PUBLISH_SECONDS
+    while not shared_runs.publish(context, run):
+        if time.monotonic() > deadline:
+            raise ProviderError(
+                f"run {run.id} is at {backend.title} as {remote_id}, and {context.settings.runs} does not know of it",
+                hint=f"elsewhere it is found by: dreamctl train --attach {backend.name}:{remote_id}",
+            )
+        time.sleep(2.0)
 
 
 @contextlib.contextmanager
@@ -75,7 +98,7 @@ def _parcel(
 ) -> Iterator[Parcel]:
     """The run's data, packed as its trainer reads it, and at a URL where the request does not carry it."""
     if data_url:
-        yield _at_named_url(backend, data_url)
+        yield _at_named_url(backend, run, data_url)
         return
     with scratch(run.path) as folder:
         archive = folder / "dataset.zip"
@@ -98,7 +121,7 @@ def check_named_url(context: Context, url: str) -> None:
     check_data_url(url, allow_private=backend.near, needed=_URL_SECONDS)
 
 
-def _at_named_url(backend: RemoteBackend, url: str) -> Parcel:
+def _at_named_url(backend: RemoteBackend, run: RunFolder, url: str) -> Parcel:
     """What lies at a URL that the user named. Our own trainer is told its digest, so it is read once as a whole."""
     found = check_data_url(url, allow_private=backend.near, needed=_URL_SECONDS)
     if not backend.carrier:
@@ -106,8 +129,29 @@ def _at_named_url(backend: RemoteBackend, url: str) -> Parcel:
     from dreamctl.storage.web import bring
 
     with tempfile.TemporaryDirectory() as folder:
-        fetched = bring(url, Path(folder) / "dataset.zip", allow_private=backend.near)
+        archive = Path(folder) / "dataset.zip"
+        fetched = bring(url, archive, allow_private=backend.near)
+        _check_pictures(archive, run)
     return Parcel(None, fetched.sha256, fetched.bytes, url)
+
+
+def _check_pictures(archive: Path, run: RunFolder) -> None:
+    """Raises InvalidInput unless the archive holds the run's very pictures, and its masks."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            names = set(opened.namelist())
+            for picture in run.manifest().pictures:
+                data = opened.read(picture.file) if picture.file in names else b""
+                if hashlib.sha256(data).hexdigest() != picture.sha256 or (picture.mask and picture.mask not in names):
+                    raise InvalidInput(
+                        f"what lies at the dataset's URL does not hold {picture.file} as the dataset has it",
+                        field="--data-url",
+                        hint="leave --data-url out: dreamctl then uploads what it needs",
+                    )
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        raise InvalidInput(
+            f"what lies at the dataset's URL is no archive that can be read: {error}", field="--data-url"
+        ) from error
 
 
 def _uploaded(context: Context, backend: RemoteBackend, run: RunFolder, parcel: Parcel) -> Parcel:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-from dreamctl.backends.base import Backend, as_remote
+from dreamctl.backends.base import Backend, NotYetKnown, Unknowable, as_remote
 from dreamctl.context import Context
 from dreamctl.domain.run import Event, State, last_step, newest
 from dreamctl.errors import DreamctlError, ProviderError, RunFailed, signalled_error
@@ -40,8 +40,7 @@ def watched(
     context: Context, backend: Backend, run: RunFolder, tail: EventTail, wait: Wait = time.sleep
 ) -> Iterator[list[Event]]:
     """Follow a run and yield its news each time that there are some, until it has settled."""
-    at_work, trouble = True, _Trouble(context, run)
-    published = (run.state(), time.monotonic())
+    at_work, trouble, published = True, _Trouble(context, run), _Published(context, run)
     while at_work:
         at_work = run.at_work()
         with trouble:
@@ -49,10 +48,7 @@ def watched(
         news = tail.new()
         for event in news:
             report(context.reporter, event)
-        if (state := run.state()) is not published[0] or time.monotonic() - published[1] > _PUBLISH_SECONDS:
-            if news:
-                shared_runs.publish(context, run)
-            published = (state, time.monotonic())
+        published.keep_up(bool(news))
         if news:
             yield news
         if at_work and run.at_work():
@@ -60,11 +56,45 @@ def watched(
 
 
 def look(context: Context, backend: Backend, run: RunFolder) -> None:
-    """Ask once how a run is, and bring home what it made, if it is there."""
+    """Ask once how a run is, and bring home what it made, if it is there.
+
+    Raises Unknowable where nobody knows whether it was submitted; NotYetKnown where that will be known soon.
+    """
+    remote, job = as_remote(backend), run.remote()
+    if remote and job and job.id is None and run.at_work():
+        shared_runs.refresh(context, run)
+        job = run.remote()
+        if job and job.id is None:
+            if not shared_runs.may_be_under_way(context, run):
+                remote.reconcile(run, resubmit=False)
+            return
     if backend.poll(run):
         backend.fetch(run)
-        if (job := run.remote()) and run.model_file():
-            shared_runs.keep_outcome(context, run, job)
+        keep_home(context, run)
+
+
+def keep_home(context: Context, run: RunFolder) -> None:
+    """Keep what a run made where other computers find it, unless that was done."""
+    if (job := run.remote()) and run.model_file() and run.state() is State.succeeded:
+        shared_runs.keep_outcome(context, run, job)
+
+
+class _Published:
+    """Keeps the run's object up to date while it is followed: at each change of state, else now and then."""
+
+    def __init__(self, context: Context, run: RunFolder) -> None:
+        self._context, self._run = context, run
+        self._state, self._when, self._dirty = run.state(), time.monotonic(), False
+
+    def keep_up(self, news: bool) -> None:
+        self._dirty |= news
+        state = self._run.state()
+        due = state is not self._state or time.monotonic() - self._when > _PUBLISH_SECONDS
+        if self._dirty and due:
+            self._dirty = not shared_runs.publish(self._context, self._run)
+            self._when = time.monotonic()
+            if not self._dirty:
+                self._state = state
 
 
 class _Trouble:
@@ -78,7 +108,8 @@ class _Trouble:
         return None
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
-        if not isinstance(error, ProviderError):
+        lasting = isinstance(error, Unknowable) and not isinstance(error, NotYetKnown)
+        if not isinstance(error, ProviderError) or lasting:
             if error is None:
                 self._since = None
             return False
@@ -152,6 +183,7 @@ def _leave(
     title = remote.title if remote else backend.name
     job = run.remote()
     record_run(context, run)
+    shared_runs.publish(context, run)
     if job is None or run.state() in (State.created, State.interrupted):
         raise signalled_error(
             signalled, f"run {run.id} was not sent to {title}", f"send it with: dreamctl train --resume {run.id}"
@@ -163,7 +195,14 @@ def _leave(
             f"`dreamctl status {run.id}` finds out; it is not sent again blindly",
         )
     if cancel_remote:
-        end(context, backend, run)
+        try:
+            end(context, backend, run)
+        except DreamctlError as error:
+            raise signalled_error(
+                signalled,
+                f"run {run.id} goes on at {title}, and costs: it could not be cancelled ({error.message})",
+                f"dreamctl cancel {run.id}",
+            ) from error
         raise signalled_error(signalled, f"run {run.id} at {title} is {run.state()}", f"dreamctl status {run.id}")
     raise signalled_error(
         signalled,
@@ -188,8 +227,3 @@ def end(context: Context, backend: Backend, run: RunFolder) -> None:
             time.sleep(min(1.0, backend.pause(run)))
     record_run(context, run)
     shared_runs.publish(context, run)
-
-
-def tell_lost(context: Context, error: DreamctlError) -> None:
-    """Say why nothing could be found out, and what to do."""
-    context.reporter.warn(error.message + (f" ({error.hint})" if error.hint else ""))

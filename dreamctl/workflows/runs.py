@@ -8,23 +8,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dreamctl.backends.base import as_remote
+from dreamctl.backends.base import Unknowable, as_remote
 from dreamctl.context import Context
 from dreamctl.domain.concept import Concept, Kind
 from dreamctl.domain.run import FINAL, WORKING, Event, State, Target, last_step, newest
 from dreamctl.domain.versions import RunRow, Version, find_version
 from dreamctl.errors import (
     ConsentRequired,
+    CredentialsError,
     DreamctlError,
     InvalidInput,
-    NotFound,
     ProviderError,
     RunFailed,
     StillRunning,
 )
 from dreamctl.runfolder import RunFolder, resolve_run_id
 from dreamctl.workflows import shared_runs
-from dreamctl.workflows.follow import end, look
+from dreamctl.workflows.follow import end, keep_home, look
 from dreamctl.workflows.harvest import harvest, record_run, run_names
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -137,7 +137,7 @@ def look_at(context: Context, run: RunFolder) -> None:
     """Ask a run's provider how it is, and bring home what it made. What cannot be found out is told, not raised."""
     try:
         look_again(context, run)
-    except (ProviderError, NotFound) as error:
+    except DreamctlError as error:
         context.reporter.warn(error.message + (f" ({error.hint})" if error.hint else ""))
 
 
@@ -154,25 +154,38 @@ def look_again(context: Context, run: RunFolder) -> bool:
             if not shared_runs.bring_outcome(context, run):
                 remote.fetch(run)
         elif run.at_work():
-            job = run.remote()
-            if job and job.id is None:
-                if shared_runs.may_be_under_way(context, run):
-                    return True
-                remote.reconcile(run, resubmit=False)
-            else:
-                look(context, remote, run)
-                _tell_retention(context, run)
+            look(context, remote, run)
+            _tell_retention(context, run)
             shared_runs.publish(context, run)
+        else:
+            keep_home(context, run)
     finally:
         record_run(context, run)
     return run.at_work()
 
 
 def look_at_all(context: Context) -> None:
-    """Ask about every run that is at work at a provider, a few at a time, and bring home what they made."""
+    """Ask about every run that is at work at a provider, and bring home what they made.
+
+    A provider that cannot be asked about one is not asked about the others: each would wait as long.
+    """
+    away: dict[str, int] = {}
     for row in context.registry.runs_at_work():
-        if row.backend != "local" and (context.runs / row.id).is_dir():
-            look_at(context, RunFolder(context.runs / row.id))
+        run = RunFolder(context.runs / row.id)
+        if row.backend == "local" or not run.path.is_dir():
+            continue
+        if row.backend in away:
+            away[row.backend] += 1
+            continue
+        try:
+            look_again(context, run)
+        except DreamctlError as error:
+            context.reporter.warn(f"run {run.id}: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+            if isinstance(error, (ProviderError, CredentialsError)) and not isinstance(error, Unknowable):
+                away[row.backend] = 0
+    for name, count in away.items():
+        if count:
+            context.reporter.warn(f"{count} more runs at {name} were not asked about")
 
 
 def _tell_retention(context: Context, run: RunFolder) -> None:
@@ -292,16 +305,17 @@ def remove(context: Context, wanted: str, yes: bool) -> Removed:
     harvest(context)
     version = find_version(context.registry.versions(), wanted) if "@" in wanted else None
     run = RunFolder(context.runs / version.run_id) if version else find_run(context, wanted)
-    if run.at_work() and not _lost(run):
+    at_work = _at_work(run)
+    if at_work and not _lost(run):
         raise InvalidInput(f"run {run.id} is at work", field="RUN", hint=f"stop it first: dreamctl cancel {run.id}")
     lost = [item.name for item in context.registry.versions_of_run(run.id)]
     what = f"run {run.id}" + (f" and its model version {', '.join(lost)}" if lost else "")
-    if run.at_work():
+    if at_work:
         what += ", which may be at work at its provider"
     if not yes and context.reporter.confirm(f"Delete {what}?") is not True:
         raise ConsentRequired(f"{what} not deleted", hint="say --yes to delete it")
     if run.path.exists():
-        shared_runs.forget(context, run)
+        _forget_elsewhere(context, run)
     context.registry.remove_run(run.id)
     if run.path.exists():
         # The folder leaves the list of runs in one step, so that a deletion cut short leaves no half run behind.
@@ -311,10 +325,28 @@ def remove(context: Context, wanted: str, yes: bool) -> Removed:
     return Removed(run.id, lost)
 
 
+def _at_work(run: RunFolder) -> bool:
+    """Whether the run goes on; not where its folder is too damaged to tell: it may be removed all the same."""
+    try:
+        return run.at_work()
+    except DreamctlError:
+        return False
+
+
 def _lost(run: RunFolder) -> bool:
     """Whether the answer to the run's submission was lost: nobody can cancel it, so it may be removed all the same."""
     job = run.remote()
     return job is not None and job.id is None
+
+
+def _forget_elsewhere(context: Context, run: RunFolder) -> None:
+    """Remove what the storage of shared runs holds of a run; of one that is too damaged to be read nothing is there."""
+    try:
+        run.record()
+    except DreamctlError as error:
+        context.reporter.warn(f"{error.message}: what other computers see of it stays")
+        return
+    shared_runs.forget(context, run)
 
 
 def _curve(events: Sequence[Event]) -> list[float]:

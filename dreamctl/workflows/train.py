@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import shutil
+from dataclasses import dataclass, fields, replace
 
 from dreamctl import paths
 from dreamctl.backends.base import Backend, RemoteBackend, Terms, Wishes, as_remote
@@ -11,16 +12,16 @@ from dreamctl.domain.concept import Concept
 from dreamctl.domain.recipe import Recipe
 from dreamctl.domain.run import RunRecord, State
 from dreamctl.domain.versions import Version
-from dreamctl.errors import DreamctlError, InvalidInput
+from dreamctl.errors import InvalidInput
 from dreamctl.files import locked
 from dreamctl.runfolder import EventTail, RunFolder, bring_data, create_run, new_run_id, now
 from dreamctl.workflows import shared_runs
 from dreamctl.workflows.agreeing import agree, archive_bytes, outlook
 from dreamctl.workflows.dispatch import check_named_url, dispatch
-from dreamctl.workflows.follow import follow, stop
+from dreamctl.workflows.follow import follow, keep_home, stop
 from dreamctl.workflows.harvest import harvest, record_run
-from dreamctl.workflows.lesson import Lesson, Wish, choose, completed, gather
-from dreamctl.workflows.naming import attached, named_run
+from dreamctl.workflows.lesson import Lesson, Material, Wish, choose, completed, gather
+from dreamctl.workflows.naming import attached, check_same_lesson, named_run
 from dreamctl.workflows.notice import tell_notice
 from dreamctl.workflows.runs import find_run
 
@@ -51,7 +52,7 @@ def train(context: Context, wish: Wish) -> Taught:
         _check_alone(wish)
         return _go_on(context, find_run(context, wish.resume), wish)
     if run := attached(context, wish.attach) if wish.attach else None:
-        return _go_on(context, run, wish)
+        return _go_on(context, run, replace(wish, resume=run.id))
     wish = completed(context, wish)
     if wish.data_url:
         check_named_url(context, wish.data_url)
@@ -60,20 +61,68 @@ def train(context: Context, wish: Wish) -> Taught:
         lesson = choose(context, wish, material)
         _tell_outlook(context, wish, lesson)
         return Taught(lesson.concept, lesson.recipe, len(lesson.dataset.manifest().pictures), State.created)
-    # One at a time from choosing the identifier to the run that holds it: two commands at once must not teach the same
-    # twice, nor two subjects as one.
-    with locked(paths.locks_dir() / "train.lock", "another `dreamctl train` that begins"):
+    if wish.attach:
+        return _attach(context, wish, material)
+    run, lesson = _claimed(context, wish, material, new=as_remote(context.backend()) is None)
+    terms = None
+    if run is None:
+        terms = _agreed(context, wish, lesson)  # a person may think about it for long: nothing is locked meanwhile
+        run, lesson = _claimed(context, wish, material, new=True)
+    assert run is not None
+    if run.state() is not State.succeeded:
+        bring_data(run, lesson.dataset)  # another computer may have begun it
+    return _go_on(context, run, wish, terms)
+
+
+def _claimed(context: Context, wish: Wish, material: Material, new: bool) -> tuple[RunFolder | None, Lesson]:
+    """The run that a lesson has already, or else, where `new`, one that is made for it.
+
+    One at a time from choosing the identifier to the run that holds it: two commands at once must not teach the same
+    twice, nor two subjects as one.
+    """
+
+    def on_wait(holder: str) -> None:
+        context.reporter.note(f"waiting for {holder}")
+
+    with locked(paths.locks_dir() / "train.lock", "another `dreamctl train` that begins", on_wait):
         lesson = choose(context, wish, material)
         run = named_run(context, wish, lesson.key) or (None if wish.again else _earlier(context, lesson))
         if run and lesson.concept.name:
             context.registry.name_concept(lesson.concept)
-        terms = None
-        if run is None:
-            terms = _agreed(context, wish, lesson)
+        if run is None and new:
             run = _new_run(context, wish, lesson)
-        if run.state() is not State.succeeded:
-            bring_data(run, lesson.dataset)  # another computer may have begun it
-    return _go_on(context, run, wish, terms)
+    return run, lesson
+
+
+def _attach(context: Context, wish: Wish, material: Material) -> Taught:
+    """Adopt a provider's job, into the run whose submission's answer was lost, or else into a new one."""
+    backend = as_remote(context.backend())
+    provider, _, remote_id = (wish.attach or "").partition(":")
+    if backend is None:
+        raise InvalidInput(f"{provider} is no provider", field="--attach", hint="as in --attach runpod:ID")
+    lost = _lost(context, choose(context, wish, material))
+    run = lost or _claimed(context, replace(wish, again=True), material, new=True)[0]
+    assert run is not None
+    try:
+        backend.attach(run, remote_id)
+    except BaseException:
+        if lost is None:
+            context.registry.remove_run(run.id)
+            shared_runs.discard(context, run)
+        raise
+    record_run(context, run)
+    shared_runs.publish(context, run)
+    return _go_on(context, run, wish)
+
+
+def _lost(context: Context, lesson: Lesson) -> RunFolder | None:
+    """A run of this lesson whose submission's answer was lost."""
+    for row in context.registry.runs_of_key(lesson.key):
+        run = RunFolder(context.runs / row.id)
+        job = run.remote() if run.path.is_dir() else None
+        if job and job.id is None and run.at_work() and row.backend == context.settings.backend:
+            return run
+    return None
 
 
 def _check_alone(wish: Wish) -> None:
@@ -107,7 +156,7 @@ def _tell_outlook(context: Context, wish: Wish, lesson: Lesson) -> None:
 def _agreed(context: Context, wish: Wish, lesson: Lesson) -> Terms | None:
     """Consent to what a new run will cost; nothing of it is on the disk before that."""
     remote = as_remote(context.backend())
-    if remote is None or wish.attach:
+    if remote is None:
         return None
     return agree(context, remote, lesson.recipe, lesson.dataset, _wishes(context, wish))
 
@@ -136,11 +185,17 @@ def _new_run(context: Context, wish: Wish, lesson: Lesson) -> RunFolder:
         name=wish.name,
     )
     run = create_run(context.runs, record, lesson.recipe, lesson.concept, lesson.dataset)
+    if run.data.digests() != lesson.digests:
+        shutil.rmtree(run.path)
+        raise InvalidInput(
+            f"{lesson.dataset.path} changed meanwhile", field="DATASET", hint="run the same command again"
+        )
     if wish.name and shared_runs.shared(context, run):
         holder = shared_runs.claim(context, wish.name, run)
         if holder != run.id:
             shared_runs.discard(context, run)
             run = RunFolder(context.runs / holder)
+            check_same_lesson(wish.name, run, lesson.key)
             record_run(context, run)
             return run
     context.registry.add_run(record, lesson.concept, lesson.recipe.base.source, now())
@@ -157,6 +212,7 @@ def _go_on(context: Context, run: RunFolder, wish: Wish, terms: Terms | None = N
     backend = context.backend(run.record().backend)
     if state is State.succeeded:
         _bring_model(context, backend, run)
+        keep_home(context, run)
         return _taught(context, run, State.succeeded, before=True)
     tail = EventTail(run.events_file)
     old = tail.new()
@@ -181,25 +237,20 @@ def _go_on(context: Context, run: RunFolder, wish: Wish, terms: Terms | None = N
 
 
 def _begin_remote(context: Context, backend: RemoteBackend, run: RunFolder, wish: Wish, terms: Terms | None) -> None:
-    """Submit the run, unless it is at the provider already, or may be."""
-    if wish.attach and run.remote() is None:
-        _, _, remote_id = wish.attach.partition(":")
-        try:
-            backend.attach(run, remote_id)
-        except DreamctlError:
-            shared_runs.discard(context, run)
-            context.registry.remove_run(run.id)
-            raise
-        shared_runs.publish(context, run)
-        return
-    shared_runs.await_submission(context, run)
-    may_send = backend.reconcile(run, wish.resubmit)
-    if not may_send:
-        shared_runs.publish(context, run)
-        context.reporter.note(f"run {run.id} is at {backend.title} already: following it")
-        return
-    tell_notice(context.reporter, run.recipe().base.source)
-    dispatch(context, backend, run, _wishes(context, wish), terms, wish.data_url)
+    """Submit the run, unless it is at the provider already, or may be, or was adopted from there."""
+    while True:
+        shared_runs.await_submission(context, run)
+        job = run.remote()
+        if (job and job.id and run.at_work()) or not backend.reconcile(run, wish.resubmit):
+            shared_runs.publish(context, run)
+            context.reporter.note(f"run {run.id} is at {backend.title} already: following it")
+            return
+        if wish.attach:
+            backend.attach(run, wish.attach.partition(":")[2])
+            return
+        tell_notice(context.reporter, run.recipe().base.source)
+        if dispatch(context, backend, run, _wishes(context, wish), terms, wish.data_url):
+            return
 
 
 def _bring_model(context: Context, backend: Backend, run: RunFolder) -> None:
