@@ -25,6 +25,7 @@ from dreamctl.domain.recipe import Recipe
 from dreamctl.domain.remote import RemoteJob, Report
 from dreamctl.errors import DreamctlError, InvalidInput, NotFound
 from dreamctl.runfolder import RunFolder, now
+from dreamctl.storage.base import travelling
 
 _CONTRACTS: Mapping[str, Callable[[Support], Contract]] = {"dreamctl": OwnWorker, "dream-booth-v1": DreamBooth}
 _SECRET = frozenset({"s3Config", "webhook", "hf_token", "policy"})  # or of no account for what the request is
@@ -160,10 +161,7 @@ class RunPod:
                 field="--attach",
                 hint="RunPod forgets jobs 30 minutes after their end; runpod_endpoint must be the job's endpoint",
             )
-        url, access = bucket.reachable(self._settings.storage), None
-        if url:
-            reached = vars(self._support.storage(url, None).access)
-            access = {name: value for name, value in reached.items() if value is not None}
+        url = bucket.reachable(self._settings.storage)
         return RemoteJob(
             backend=self.name,
             place=endpoint.place,
@@ -172,7 +170,7 @@ class RunPod:
             id=remote_id,
             limited_by="provider",
             storage=url,
-            access=access,
+            access=travelling(self._support.storage(url, None).access) if url else None,
             facts=self._contract.facts(url),
         )
 

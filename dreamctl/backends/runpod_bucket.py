@@ -11,10 +11,9 @@ from dreamctl.backends.base import Support
 from dreamctl.domain.remote import RemoteJob
 from dreamctl.errors import DreamctlError
 from dreamctl.files import read_json
-from dreamctl.storage.base import Access, Storage
+from dreamctl.storage.base import Storage, arrived
 
 _REACHABLE = ("s3://", "gs://")
-_OF_THIS_COMPUTER = ("s3_profile", "gcs_credentials")  # they name files here
 
 
 @runtime_checkable
@@ -30,16 +29,9 @@ def reachable(url: str | None) -> str | None:
     return url if url and url.startswith(_REACHABLE) else None
 
 
-def travelling(access: Mapping[str, Any] | None) -> dict[str, Any]:
-    """How a storage is reached, without what only means something on this computer."""
-    return {
-        name: value for name, value in (access or {}).items() if value is not None and name not in _OF_THIS_COMPUTER
-    }
-
-
 def opened(support: Support, url: str, access: Mapping[str, Any] | None) -> Storage:
-    """The storage, reached as the journal says."""
-    return support.storage(url, Access(**access) if access else None)
+    """The storage, reached as the journal says, with the keys that the settings of this computer name."""
+    return support.storage(url, arrived(access, support.settings) if access else None)
 
 
 def storage_of(support: Support, job: RemoteJob) -> Storage | None:

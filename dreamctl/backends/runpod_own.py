@@ -37,7 +37,7 @@ from dreamctl.errors import DreamctlError, InvalidInput
 from dreamctl.http import printable
 from dreamctl.hub import HUB_ID
 from dreamctl.runfolder import RunFolder
-from dreamctl.storage.base import Storage
+from dreamctl.storage.base import Storage, travelling
 
 _LOOKS_APART = 2.0  # seconds between two looks at a queue
 _LOG_LINES, _LONGEST_LINE = 200, 500
@@ -131,7 +131,7 @@ class OwnWorker:
 
     def _place(self, order: Order) -> Place | None:
         url = bucket.reachable(order.storage)
-        return Place(url=url, access=bucket.travelling(order.access)) if url else None
+        return Place(url=url, access=travelling(order.access or {})) if url else None
 
     def facts(self, storage: str | None) -> dict[str, Any]:
         return {}

@@ -22,8 +22,10 @@ class RemoteJob(Stored):
     destination `owner/name`); `contract`: how the two talk (`dreamctl`, `dream-booth-v1`, `trainings`, `dreambooth`).
     `id` is the provider's, None as long as no answer to the submission came. Times are UTC, ISO 8601. `seconds`: the
     most that it may run; `limited_by`: who sees to that. `forgotten`: when the provider forgets the job itself,
-    `keep_until`: its result. `seen`: the last event of our own trainer that was taken over. `storage` and `access`:
-    where our own worker leaves what it made. `facts`: what only this provider's adapter knows how to read.
+    `keep_until`: its result. `missing_since`: since when the provider says that it knows no such job, None while it
+    does. `seen`: the last event of our own trainer that was taken over. `storage` and `access`: where our own worker
+    leaves what it made; of the access only what means the same on every computer. `facts`: what only this provider's
+    adapter knows how to read.
     """
 
     backend: str
@@ -42,6 +44,7 @@ class RemoteJob(Stored):
     price_per_hour: float | None = None
     forgotten: str | None = None
     keep_until: str | None = None
+    missing_since: str | None = None
     seen: int = 0
     storage: str | None = None
     access: dict[str, Any] | None = None
@@ -72,7 +75,8 @@ class Report:
     `events`: newest events of our own trainer as it wrote them (lines of its events.jsonl as plain data). Of a foreign
     trainer only `step` (step, of how many, loss or None) is known. `log`: the newest lines of its log. `result` comes
     with `succeeded` alone; without one the job made nothing usable, and `message` says why. `started`: UTC, ISO 8601.
-    `seconds`: how long it has run, or did, where the provider says so.
+    `seconds`: how long it has run, or did, where the provider says so. `missing`: the provider says that it knows no
+    such job, which is not believed yet; `told` is what was known before.
     """
 
     told: Told
@@ -85,3 +89,4 @@ class Report:
     log: tuple[str, ...] = ()
     result: Result | None = None
     keep_until: str | None = None
+    missing: bool = False

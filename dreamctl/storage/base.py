@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -49,6 +49,22 @@ class Access:
     s3_checksums: str = "auto"
     gcs_credentials: str | None = None
     public_url: str | None = None
+
+
+_OF_THIS_COMPUTER = ("s3_profile", "gcs_credentials")  # they name a section of a file here, and a file here
+
+
+def travelling(access: Access | Mapping[str, Any]) -> dict[str, Any]:
+    """An access as plain data for other computers: without what only means something on this one."""
+    plain = access if isinstance(access, Mapping) else vars(access)
+    return {name: value for name, value in plain.items() if value is not None and name not in _OF_THIS_COMPUTER}
+
+
+def arrived(access: Mapping[str, Any], settings: object) -> Access:
+    """What `travelling` made, maybe elsewhere, with the keys that the settings of this computer name."""
+    said = {name: value for name, value in travelling(access).items() if name in Access.__dataclass_fields__}
+    own: dict[str, Any] = {name: getattr(settings, name, None) for name in _OF_THIS_COMPUTER}
+    return Access(**said, **own)
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,8 @@ LENT = {
 class Bucket(LocalStorage):
     """A folder that stands for a bucket, and lends its keys."""
 
+    access = Access(s3_endpoint="https://s3.example.com", s3_profile="alice", gcs_credentials="/home/alice/key.json")
+
     def lend(self) -> dict[str, str]:
         return dict(LENT)
 
@@ -55,6 +57,7 @@ class Client:
     recipe: Recipe = field(default_factory=lambda: recipes.resolve("builtin-lora", []))
     settings: dict[str, Any] = field(default_factory=dict)
     reporter: Recorder = field(default_factory=Recorder)
+    reached: list[Access | None] = field(default_factory=list)
 
     @property
     def provider(self) -> RunPod:
@@ -62,6 +65,7 @@ class Client:
         return RunPod(Support(Settings(**values), self.folder, self.reporter, self.storage))
 
     def storage(self, url: str | None, access: Access | None) -> Bucket:
+        self.reached.append(access)
         place = (url or self.settings["storage"]).replace("://", "/")
         return Bucket((self.folder / "buckets" / place).as_uri())
 
@@ -693,6 +697,19 @@ def test_a_job_is_adopted_by_its_id(stored: Client) -> None:
     for wrong in ("unknown", "../health", ""):
         with pytest.raises(NotFound, match="knows no job"):
             stored.provider.adopt(wrong)
+
+
+def test_no_file_of_this_computer_travels_and_those_of_the_reader_are_used(stored: Client) -> None:
+    run, job = stored.submitted()
+    adopted = stored.provider.adopt(str(job.id))
+    assert adopted.access == {"s3_endpoint": "https://s3.example.com", "s3_addressing": "auto", "s3_checksums": "auto"}
+    stored.settings |= {"s3_profile": "bob", "gcs_credentials": "/home/bob/key.json"}
+    stored.cloud.forget(str(job.id))
+    foreign = {"s3_profile": "alice", "gcs_credentials": "/home/alice/key.json", "of_a_newer_dreamctl": 1}
+    stored.report(run, adopted.model_copy(update={"access": {**adopted.access, **foreign}}))
+    assert stored.reached[-1] == Access(
+        s3_endpoint="https://s3.example.com", s3_profile="bob", gcs_credentials="/home/bob/key.json"
+    )
 
 
 def test_examine_tells_what_stands_and_what_is_missing(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
