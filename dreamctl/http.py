@@ -9,6 +9,7 @@ import email.utils
 import functools
 import ipaddress
 import logging
+import math
 import random
 import re
 import time
@@ -16,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
+from dreamctl.deadline import cut_after
 from dreamctl.errors import CredentialsError, DreamctlError, InvalidInput, NotFound, ProviderError
 
 if TYPE_CHECKING:
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 TIMEOUT = 30.0
 RETRIES = 4
+SUBMISSION = 100.0
+"""Seconds that sending a job takes at most, with all tries: other computers take one that is under way for longer for
+lost."""
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # a second POST could bill a second job
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5
@@ -55,6 +60,7 @@ def request(
     retries: int = RETRIES,
     repeatable: bool = False,
     once: bool = False,
+    within: float | None = None,
     files: Mapping[str, Any] | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> httpx.Response:
@@ -62,7 +68,9 @@ def request(
 
     Idempotent methods, and what the caller calls `repeatable`, are tried again, with growing pauses or the server's
     Retry-After, when the connection fails or the answer is 408, 429 or 5xx. `once`: what must not run twice is tried
-    again only where it surely did not run (no connection, 429, a 503 that says when). `files`: a multipart form's.
+    again only where it surely did not run: no connection, or 429. A 408 or 5xx, a 503 that says when among them, may
+    come from a proxy that had passed the request on. `within`: seconds for all tries together; then the connection is
+    cut, and no pause is begun that would end later. `timeout`: seconds of one silence. `files`: a multipart form's.
     Raises CredentialsError (401, 403), NotFound (404), AnswerLost where a request that must run `once` may have run,
     ProviderError (all else), InvalidInput for a URL that a token may not go to.
     """
@@ -71,31 +79,35 @@ def request(
     if token:
         remember_secret(token)
         _check_origin(url)
+    end = math.inf if within is None else time.monotonic() + within
     attempts = 1 + (retries if once or repeatable or method.upper() in _IDEMPOTENT else 0)
-    with httpx.Client(timeout=timeout, follow_redirects=False, verify=_trusted()) as client:
+    with httpx.Client(follow_redirects=False, verify=_trusted()) as client, cut_after(within) as extensions:
         for attempt in range(attempts):
             last = attempt + 1 == attempts
+            silence = max(0.001, min(timeout, end - time.monotonic()))
+            how = {"json": json, "files": files, "timeout": silence, "extensions": extensions}
             try:
-                answer = _follow(client, method.upper(), url, token, json, files)
+                answer = _follow(client, method.upper(), url, token, how)
             except httpx.HTTPError as error:
+                late = isinstance(error, httpx.TimeoutException) or time.monotonic() >= end
                 if once and not isinstance(
                     error, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol
                 ):
-                    raise _lost(url, _unreachable(url, error).message) from None
-                if last or not isinstance(error, httpx.TransportError):
-                    raise _unreachable(url, error) from None  # the chain could show headers
+                    raise _lost(url, _unreachable(url, error, late).message) from None
                 pause = backoff(attempt)
+                if last or not isinstance(error, httpx.TransportError) or time.monotonic() + pause >= end:
+                    raise _unreachable(url, error, late) from None  # the chain could show headers
             except httpx.InvalidURL as error:
                 raise InvalidInput(f"{redact(url)} is not a URL: {redact(str(error))}") from None
             else:
                 if answer.is_success:
                     return answer
-                asked = asked_pause(answer)
-                if once and answer.status_code >= 500 and not (answer.status_code == 503 and asked is not None):
+                if once and answer.status_code != 429 and passing(answer.status_code):
                     raise _lost(url, f"{answer.request.url.host} answered {answer.status_code}")
-                if last or not passing(answer.status_code):
-                    _refuse(answer)
+                asked = asked_pause(answer)
                 pause = backoff(attempt) if asked is None else asked
+                if last or not passing(answer.status_code) or time.monotonic() + pause >= end:
+                    _refuse(answer)
             log.info("%s %s: trying again in %.1f s", method.upper(), redact(url), pause)
             sleep(pause)
     raise AssertionError("unreachable")
@@ -138,9 +150,7 @@ def _check_origin(url: str) -> None:
         )
 
 
-def _follow(
-    client: httpx.Client, method: str, url: str, token: str | None, json: Any, files: Mapping[str, Any] | None
-) -> httpx.Response:
+def _follow(client: httpx.Client, method: str, url: str, token: str | None, how: Mapping[str, Any]) -> httpx.Response:
     """Send, and follow redirects: reads anywhere but without the token elsewhere, writes only on the same origin."""
     import httpx
 
@@ -149,7 +159,7 @@ def _follow(
     for _ in range(_MOST_REDIRECTS + 1):
         same = _origin(place) == origin
         headers = {"Authorization": f"Bearer {token}"} if token and same else {}
-        answer = client.request(method, place, headers=headers, json=json, files=files)
+        answer = client.request(method, place, headers=headers, **how)
         if answer.status_code not in _REDIRECTS or "location" not in answer.headers:
             return answer
         target = place.join(answer.headers["location"])
@@ -202,11 +212,11 @@ def _lost(url: str, reason: str) -> AnswerLost:
     return AnswerLost(f"{reason}: whether the request arrived is not known", hint="it is not sent again blindly")
 
 
-def _unreachable(url: str, error: Exception) -> DreamctlError:
+def _unreachable(url: str, error: Exception, late: bool) -> DreamctlError:
     import httpx
 
     host = httpx.URL(url).host
-    if isinstance(error, httpx.TimeoutException):
+    if late:
         return ProviderError(f"{host} did not answer in time", hint="try again, or look at the provider's status page")
     reason = printable(str(error)) or type(error).__name__
     return ProviderError(f"cannot reach {host}: {reason}", hint="check the network and the proxy, then try again")
@@ -223,7 +233,9 @@ def _refuse(answer: httpx.Response) -> NoReturn:
         )  # fmt: skip
     if status == 404:
         raise NotFound(f"{host}: {redact(answer.request.url.path)} is not there (404){ending}")
-    hint = "try again later" if passing(status) else None
+    hint, asked = "try again later" if passing(status) else None, asked_pause(answer)
+    if hint and asked:
+        hint = f"try again in {asked:.0f} s" + " or later" * (asked >= _LONGEST_PAUSE)
     raise ProviderError(f"{host} answered {status} {answer.reason_phrase}".rstrip() + ending, hint=hint)
 
 

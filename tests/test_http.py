@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import json
 import logging
+import signal
 import socket
 import threading
 import time
@@ -154,6 +156,107 @@ def test_a_server_that_says_nothing_runs_out_of_time() -> None:
         silent.listen()
         with pytest.raises(ProviderError, match="did not answer in time"):
             http.request("GET", f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=0.1, retries=0)
+
+
+# what must not run twice
+
+
+@pytest.mark.parametrize("status", [0, 408, 500, 502, 503, 504, 599])
+def test_what_may_have_run_is_lost_and_not_sent_again(serve: Callable[..., Server], status: int) -> None:
+    server = serve((status, {"Retry-After": "1"}, ""), OK)
+    with pytest.raises(http.AnswerLost, match="whether the request arrived is not known"):
+        http.request("POST", server.url, json={}, once=True)
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("headers", [{}, {"Retry-After": "3"}])
+def test_a_server_that_is_busy_has_not_run_it(serve: Callable[..., Server], headers: dict[str, str]) -> None:
+    server, pauses = serve((429, headers, ""), OK), list[float]()
+    assert http.request("POST", server.url, json={}, once=True, sleep=pauses.append).json() == {"name": "me"}
+    assert len(server.seen) == 2 and (not headers or pauses == [3.0])
+
+
+def test_what_never_got_a_connection_is_tried_again_and_not_lost() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/"
+    pauses: list[float] = []
+    with pytest.raises(ProviderError, match=r"cannot reach 127\.0\.0\.1") as raised:
+        http.request("POST", url, json={}, once=True, retries=2, sleep=pauses.append)
+    assert not isinstance(raised.value, http.AnswerLost)
+    assert len(pauses) == 2
+
+
+def test_a_refusal_is_no_lost_answer(serve: Callable[..., Server]) -> None:
+    with pytest.raises(ProviderError, match="400") as raised:
+        http.request("POST", serve((400, {}, "")).url, json={}, once=True)
+    assert not isinstance(raised.value, http.AnswerLost)
+
+
+@pytest.mark.parametrize(("asked", "says"), [("7", "try again in 7 s"), ("600", "try again in 60 s or later")])
+def test_a_pause_that_ends_too_late_is_not_begun(serve: Callable[..., Server], asked: str, says: str) -> None:
+    server, pauses = serve((429, {"Retry-After": asked}, ""), OK), list[float]()
+    with pytest.raises(ProviderError, match="429") as raised:
+        http.request("POST", server.url, json={}, once=True, within=5, sleep=pauses.append)
+    assert not isinstance(raised.value, http.AnswerLost), "it surely did not run"
+    assert (raised.value.hint, len(server.seen), pauses) == (says, 1, [])
+
+
+@pytest.mark.parametrize("server_does", ["answers for ever", "takes slowly", "nothing"])
+def test_a_request_ends_in_time_whatever_the_server_does(server_does: str) -> None:
+    over = threading.Event()
+
+    def converse(listener: socket.socket) -> None:
+        line, _ = listener.accept()
+        with line:
+            line.settimeout(0.01)
+            if server_does == "answers for ever":
+                line.sendall(b"HTTP/1.1 200 OK\r\n")
+            while not over.wait(0.01):
+                with contextlib.suppress(OSError):
+                    if server_does == "answers for ever":
+                        line.sendall(b"X-More: 1\r\n")
+                    if server_does != "nothing":
+                        line.recv(100_000)
+
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 100_000)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        thread = threading.Thread(target=converse, args=(listener,), daemon=True)
+        thread.start()
+        began = time.monotonic()
+        with pytest.raises(http.AnswerLost, match="did not answer in time"):
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+            data = "x" * (50_000_000 if server_does == "takes slowly" else 10)
+            http.request("POST", url, json={"data": data}, once=True, within=0.5)
+        assert time.monotonic() - began < 3
+        over.set()
+        thread.join(5)
+
+
+def test_ctrl_c_in_the_middle_of_a_request_stays_what_it_is() -> None:
+    main = threading.get_ident()
+
+    def converse(listener: socket.socket) -> None:
+        line, _ = listener.accept()
+        with line:
+            line.recv(65536)
+            signal.pthread_kill(main, signal.SIGINT)
+            line.recv(65536)  # until it is closed
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            threading.Thread(target=converse, args=(listener,), daemon=True).start()
+            with pytest.raises(KeyboardInterrupt):
+                http.request(
+                    "POST", f"http://127.0.0.1:{listener.getsockname()[1]}/", json={}, once=True, within=9, timeout=9
+                )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 # translation

@@ -101,7 +101,8 @@ class Api:
 
     def train(self, path: str, body: Mapping[str, Any]) -> str:
         """Submit a training, once; returns its id. Raises AnswerLost where nobody knows whether it was accepted."""
-        answer = http.request("POST", self.url + path, token=self.token, json=body, once=True)
+        how: dict[str, Any] = {"once": True, "timeout": http.SUBMISSION, "within": http.SUBMISSION}
+        answer = http.request("POST", self.url + path, token=self.token, json=body, **how)
         try:
             found = answer.json()["id"]
         except (ValueError, KeyError, TypeError):

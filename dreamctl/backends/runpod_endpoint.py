@@ -105,7 +105,7 @@ class Endpoint:
 
     def run(self, body: Mapping[str, Any]) -> str:
         """Submit a job, once; returns its id. Raises AnswerLost where nobody knows whether it was accepted."""
-        answer = self._ask("POST", "run", json=body, once=True, timeout=120.0)
+        answer = self._ask("POST", "run", json=body, once=True, timeout=http.SUBMISSION, within=http.SUBMISSION)
         try:
             said = answer.json()
         except ValueError:
