@@ -15,30 +15,38 @@ from dreamctl.workflows.lesson import Wish
 def named_run(context: Context, wish: Wish, key: str) -> RunFolder | None:
     """The run that has the name of the line, here or in the storage of shared runs.
 
-    With `--again` the name is taken from it. Raises InvalidInput where it was made of other data, recipe or concept.
+    With `--again` the name is taken from it, and a cancelled run has lost it. Raises InvalidInput where the run was
+    made of other data, recipe or concept.
     """
     if wish.name is None:
-        return None
-    run = _holder(context, wish.name)
-    if run is None:
         return None
     if wish.again:
         shared_runs.free_name(context, wish.name)
         return None
-    if run.record().key != key:
-        raise InvalidInput(
-            f"the name {wish.name!r} belongs to run {run.id}, which is of other pictures, recipe or concept",
-            field="--name",
-            hint="choose another --name, or give it to a new run with --again",
-        )
+    run = _holder(context, wish.name)
+    if run is None:
+        return None
+    check_same_lesson(wish.name, run, key)
     record_run(context, run)
     context.reporter.note(f"{wish.name!r} is run {run.id}, which is {run.state()}")
     return run
 
 
+def check_same_lesson(name: str, run: RunFolder, key: str) -> None:
+    """Raises InvalidInput where the run that has the name was made of something else than `key` says."""
+    if run.record().key != key:
+        raise InvalidInput(
+            f"the name {name!r} belongs to run {run.id}, which is of other pictures, recipe or concept",
+            field="--name",
+            hint="choose another --name, or give it to a new run with --again",
+        )
+
+
 def _holder(context: Context, name: str) -> RunFolder | None:
+    """The run that has the name; one that was cancelled does not keep it."""
     if run_id := shared_runs.claimed(context, name):
-        return RunFolder(context.runs / run_id)
+        run = RunFolder(context.runs / run_id)
+        return None if run.state() is State.cancelled else run
     for row in context.registry.runs_named(name):
         run = RunFolder(context.runs / row.id)
         if run.path.is_dir() and row.state is not State.cancelled:

@@ -6,30 +6,31 @@ home what another one started; conditions of the storage decide who submits. Pic
 
 from __future__ import annotations
 
-import datetime
-import hashlib
-import json
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from dreamctl import cargo, paths
 from dreamctl.context import Context
 from dreamctl.domain.remote import RemoteJob
-from dreamctl.domain.run import RUN_ID
-from dreamctl.errors import DreamctlError, NotFound
-from dreamctl.files import locked, read_json, replacing_folder, sha256_file, write_json, write_text
-from dreamctl.runfolder import RUN_JSON, RunFolder, read_events
-from dreamctl.storage.base import Changed, Storage, StoredObject
+from dreamctl.domain.run import FINAL, RUN_ID, State
+from dreamctl.errors import DreamctlError, InvalidInput, ProviderError
+from dreamctl.files import locked, replacing_folder, sha256_file
+from dreamctl.runfolder import RunFolder
+from dreamctl.storage.base import Changed
+from dreamctl.workflows import shared_files
+from dreamctl.workflows import shared_objects as objects
 
-_SMALL = (RUN_JSON, "recipe.toml", "concept.json", "dataset.json", "remote.json", "events.jsonl", "train.log")
-_LOG_BYTES = 1 << 16
-_SCHEMA = 1
-UNDER_WAY_SECONDS = 45.0
+UNDER_WAY_SECONDS = 150.0
 """How long a submission may take: its one request is given up sooner."""
+_TRIES = 4
+_first_seen: dict[tuple[str, int, str], float] = {}
+_told: set[str] = set()
+
+
+class _Busy(Exception):
+    """Another command of this computer is at the run: it writes and tells what there is to know."""
 
 
 def shared(context: Context, run: RunFolder) -> bool:
@@ -37,57 +38,89 @@ def shared(context: Context, run: RunFolder) -> bool:
     return context.settings.runs is not None and run.record().backend != "local"
 
 
-def publish(context: Context, run: RunFolder, strict: bool = False) -> None:
-    """Put the run's small files into its object.
+def publish(context: Context, run: RunFolder, strict: bool = False) -> bool:
+    """Put the run's small files into its object. Whether what is known here is in the storage now, if it is to be.
 
     `strict`: raises Changed where somebody else wrote it since it was read here, and what the storage raises; else
-    the other's is read, and trouble is only told: the run itself goes on.
+    the two are brought together, and trouble is only told, once: the run itself goes on.
     """
     if not shared(context, run):
-        return
+        return True
+    known = objects.versions(context).get(run.id)  # before the files are read: they are never older than it
     try:
-        _put(context, run)
-    except Changed:
-        if strict:
-            raise
-        if not refresh(context, run):
-            _put(context, run)
+        try:
+            _put(context, run, known)
+        except Changed:
+            if not strict:
+                _agree(context, run)
+            elif objects.storage(context).head(objects.run_key(run.id)) is None:
+                _put(context, run, None)
+            else:
+                raise
     except DreamctlError as error:
         if strict:
             raise
-        context.reporter.warn(f"run {run.id} could not be kept in {context.settings.runs}: {error.message}")
+        about = f"run {run.id} could not be kept in {context.settings.runs}"
+        _tell_once(context, about, error)
+        return False
+    return True
 
 
 def pull(context: Context) -> None:
-    """Bring every run that changed in the storage here, new ones too."""
+    """Bring every run that changed in the storage here, new ones too. Trouble is told: what is known here stays."""
     if context.settings.runs is None:
         return
-    known = _versions(context)
-    for stored in _storage(context).list(recursive=False):
-        name = stored.key.removesuffix(".json")
-        if RUN_ID.fullmatch(name) and stored.key.endswith(".json") and known.get(name) != stored.version:
-            _take(context, name, force=False)
+    known = objects.versions(context)
+    try:
+        there = list(objects.storage(context).list(recursive=False))
+    except InvalidInput:
+        raise
+    except DreamctlError as error:
+        _tell_once(context, f"{context.settings.runs} cannot be read: what follows is known on this computer", error)
+        return
+    for stored in there:
+        run_id = stored.key.removesuffix(".json")
+        if stored.key == objects.run_key(run_id) and RUN_ID.fullmatch(run_id) and known.get(run_id) != stored.version:
+            try:
+                _settle(context, run_id, wait=False)
+            except (Changed, _Busy):
+                continue  # somebody writes it just now: the next command reads it
+            except DreamctlError as error:
+                _tell_once(context, f"run {run_id} in {context.settings.runs} is passed over", error)
 
 
 def refresh(context: Context, run: RunFolder, force: bool = False) -> bool:
-    """Read the run's object again; whether what it says was taken. `force`: even where less is known there."""
-    return shared(context, run) and _take(context, run.id, force)
+    """Read the run's object again; whether what it says was taken. `force`: even where less is known there.
+
+    A final state is never taken back.
+    """
+    try:
+        return shared(context, run) and _settle(context, run.id, force) == "theirs"
+    except Changed:  # somebody writes it just now
+        return False
 
 
 def may_be_under_way(context: Context, run: RunFolder) -> bool:
-    """Whether another computer may be submitting the run at this moment: its journal says so, and is young."""
+    """Whether another computer may be submitting the run at this moment: its journal says so, and is young.
+
+    Its clock may be wrong: nothing is under way for longer than that since this process saw it first.
+    """
     job = run.remote()
     if job is None or job.id is not None or not run.at_work() or not shared(context, run):
         return False
-    then = datetime.datetime.fromisoformat(job.began)
-    return (datetime.datetime.now(datetime.UTC) - then).total_seconds() < UNDER_WAY_SECONDS
+    seen = _first_seen.setdefault((run.id, job.attempt, job.began), time.monotonic())
+    return max(shared_files.age(job.began), time.monotonic() - seen) < UNDER_WAY_SECONDS
 
 
 def await_submission(context: Context, run: RunFolder) -> None:
     """Wait while another computer may be submitting the run, until what came of it is known here."""
     told = False
     while may_be_under_way(context, run):
-        if refresh(context, run) and not may_be_under_way(context, run):
+        try:
+            refresh(context, run)
+        except DreamctlError as error:
+            _tell_once(context, f"what became of run {run.id} elsewhere is not known", error)
+        if not may_be_under_way(context, run):
             return
         if not told:
             context.reporter.note(f"run {run.id} is being submitted, perhaps from another computer: waiting")
@@ -98,49 +131,53 @@ def await_submission(context: Context, run: RunFolder) -> None:
 def claim(context: Context, name: str, run: RunFolder) -> str:
     """Give the run a name that no other has in the storage; returns the id of the run that has it, this or another.
 
-    The run's own object is written first, so that whoever finds the name finds the run.
+    The run's own object is written first, so that whoever finds the name finds the run. The name of a run that is
+    gone or cancelled is free: of those who take it at once, one gets it.
     """
     publish(context, run, strict=True)
-    key = _name_key(name)
-    value = {"schema": _SCHEMA, "name": name, "run": run.id, "key": run.record().key}
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "name.json"
-        write_json(file, value)
-        storage = _storage(context)
+    value = {"name": name, "run": run.id, "key": run.record().key}
+    key = objects.name_key(name)
+    for _ in range(_TRIES):
+        found = _holder(context, name)
+        if found and found[0] == run.id:
+            return run.id
+        held = found is not None and _is_known(context, found[0])
+        if found and held and RunFolder(context.runs / found[0]).state() is not State.cancelled:
+            return found[0]
         try:
-            storage.put(key, file, sha256_file(file), create_only=True)
+            objects.put(context, key, value, found[1] if found else None)
         except Changed:
-            return claimed(context, name) or run.id
-    return run.id
+            continue
+        if found and held:
+            context.reporter.note(f"{name!r} was run {found[0]}, which is cancelled: it is given to run {run.id}")
+        return run.id
+    raise Changed(f"the name {name!r} changes hands all the time", hint="run the same command again")
 
 
 def claimed(context: Context, name: str) -> str | None:
-    """The id of the run that has the name in the storage; its folder is here afterwards."""
+    """The id of the run that has the name in the storage; its folder is here afterwards. None: nobody has it."""
     if context.settings.runs is None:
         return None
-    value = _read(_storage(context), _name_key(name))
-    if value is None:
-        return None
-    run_id = value.get("run")
-    if not isinstance(run_id, str) or not RUN_ID.fullmatch(run_id):
-        raise DreamctlError(f"the name {name!r} in {context.settings.runs} leads to no run")
-    if not (context.runs / run_id).is_dir() and not _take(context, run_id, force=True):
-        raise NotFound(f"run {run_id}, which is called {name!r}, is not in {context.settings.runs} any more")
-    return run_id
+    found = _holder(context, name)
+    return found[0] if found and _is_known(context, found[0]) else None
 
 
 def free_name(context: Context, name: str) -> None:
     """Take a name from the run that has it, for `--again`."""
     if context.settings.runs is not None:
-        _storage(context).delete(_name_key(name))
+        objects.storage(context).delete(objects.name_key(name))
 
 
 def forget(context: Context, run: RunFolder) -> None:
-    """Remove the run's object and its outcome."""
-    if shared(context, run):
-        storage = _storage(context)
-        for key in (_key(run.id), _outcome_key(run.id)):
-            storage.delete(key)
+    """Remove the run's name, where it has one, its object and its outcome."""
+    if not shared(context, run):
+        return
+    storage, name = objects.storage(context), run.record().name
+    if name and _has_name(context, name, run.id):
+        storage.delete(objects.name_key(name))
+    for key in (objects.run_key(run.id), objects.outcome_key(run.id)):
+        storage.delete(key)
+    objects.remember(context, {run.id: None, objects.outcome_key(run.id): None})
 
 
 def discard(context: Context, run: RunFolder) -> None:
@@ -149,138 +186,138 @@ def discard(context: Context, run: RunFolder) -> None:
     shutil.rmtree(run.path)
 
 
+def outcome_kept(context: Context, run: RunFolder) -> bool:
+    """Whether what the run made is where other computers find it, as far as this one knows; nobody is asked."""
+    if not shared(context, run):
+        return True
+    job = run.remote()
+    by_worker = job is not None and job.storage is not None and job.contract == "dreamctl"
+    return by_worker or objects.outcome_key(run.id) in objects.versions(context)
+
+
 def keep_outcome(context: Context, run: RunFolder, job: RemoteJob) -> None:
-    """Put what a run made into the storage, where no worker has put it into the user's own already."""
-    if not shared(context, run) or (job.storage and job.contract == "dreamctl"):
+    """Put what a run made into the storage, unless it is there, or where a worker has put it, already."""
+    if outcome_kept(context, run) or run.model_file() is None:
         return
-    with tempfile.TemporaryDirectory(dir=run.path) as folder:
-        file = Path(folder) / "outcome.zip"
-        cargo.pack_outcome(run, file)
-        try:
-            _storage(context).put(_outcome_key(run.id), file, sha256_file(file))
-        except DreamctlError as error:
-            context.reporter.warn(
-                f"the model of {run.id} could not be kept in {context.settings.runs}: {error.message}"
-            )
+    key, storage = objects.outcome_key(run.id), objects.storage(context)
+    try:
+        stored = storage.head(key)
+        if stored is None:
+            with tempfile.TemporaryDirectory(dir=run.path, prefix=".outcome-") as folder:
+                file = Path(folder) / "outcome.zip"
+                cargo.pack_outcome(run, file)
+                stored = storage.put(key, file, sha256_file(file))
+    except DreamctlError as error:
+        _tell_once(context, f"the model of {run.id} could not be kept in {context.settings.runs}", error)
+        return
+    objects.remember(context, {key: stored.version})
 
 
 def bring_outcome(context: Context, run: RunFolder) -> bool:
-    """Bring what a run made on another computer here; whether it was there."""
+    """Bring what a run made on another computer here, unless it is; whether it was there."""
     if not shared(context, run):
         return False
-    storage = _storage(context)
-    if storage.head(_outcome_key(run.id)) is None:
-        return False
-    with tempfile.TemporaryDirectory(dir=run.path) as folder:
-        file = Path(folder) / "outcome.zip"
-        storage.get(_outcome_key(run.id), file)
-        cargo.take_outcome(file, run)
+    key, storage = objects.outcome_key(run.id), objects.storage(context)
+    with locked(run.remote_lock, f"following run {run.id}"):
+        if run.model_file() is not None:
+            return True
+        stored = storage.head(key)
+        if stored is None:
+            return False
+        with tempfile.TemporaryDirectory(dir=run.path, prefix=".outcome-") as folder:
+            file = Path(folder) / "outcome.zip"
+            storage.get(key, file)
+            cargo.take_outcome(file, run)
+    objects.remember(context, {key: stored.version})
     return True
 
 
-def _put(context: Context, run: RunFolder) -> None:
-    storage, known = _storage(context), _versions(context).get(run.id)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "run.json"
-        write_json(file, {"schema": _SCHEMA, "files": _files(run)})
-        stored = storage.put(
-            _key(run.id), file, sha256_file(file), create_only=known is None, if_version=known
-        )  # fmt: skip
-    _remember(context, run.id, stored)
+def _put(context: Context, run: RunFolder, known: str | None) -> None:
+    """Put the run's files in the place of the version that was read here, or where nothing is. Raises Changed."""
+    version = objects.put(context, objects.run_key(run.id), {"files": shared_files.collected(run)}, known)
+    objects.remember(context, {run.id: version})
 
 
-def _files(run: RunFolder) -> dict[str, str]:
-    """The small files as text; of a long log the end."""
-    found = {}
-    for name in _SMALL:
-        file = run.path / name
-        if file.exists():
-            text = file.read_text(encoding="utf-8", errors="replace")
-            found[name] = text[-_LOG_BYTES:] if name == "train.log" else text
-    return found
-
-
-def _take(context: Context, run_id: str, force: bool) -> bool:
-    """Bring one run's object here, where it knows more than the folder does."""
-    storage = _storage(context)
-    stored = storage.head(_key(run_id))
-    value = _read(storage, _key(run_id)) if stored else None
-    files = value.get("files") if value else None
-    if stored is None or not isinstance(files, Mapping) or RUN_JSON not in files:
-        return False
-    run = RunFolder(context.runs / run_id)
-    if not run.path.exists():
-        with replacing_folder(run.path) as folder:
-            _write(folder, files)
-        _remember(context, run_id, stored)
-        return True
-    with locked(run.remote_lock, f"following run {run.id}"):
-        newer = force or _knows_more(files, run)
-        if newer:
-            _write(run.path, files)
-        _remember(context, run_id, stored)
-    return newer
-
-
-def _write(folder: Path, files: Mapping[str, Any]) -> None:
-    # the journal comes last: what a kill leaves behind knows no more than it should
-    for name in sorted(_SMALL, key=lambda name: name == "remote.json"):
-        if isinstance(files.get(name), str):
-            write_text(folder / name, files[name])
-
-
-def _knows_more(files: Mapping[str, Any], run: RunFolder) -> bool:
-    """Whether what lies in the storage is further than the folder: it knows the job's id, or more events."""
-    here = run.remote()
-    there = json.loads(files["remote.json"]) if "remote.json" in files else {}
-    known_here, known_there = bool(here and here.id), bool(there.get("id"))
-    if known_here != known_there:
-        return known_there
-    count = sum(1 for _ in read_events(run.events_file))
-    return str(files.get("events.jsonl", "")).count("\n") >= count
-
-
-def _read(storage: Storage, key: str) -> dict[str, Any] | None:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "object"
+def _agree(context: Context, run: RunFolder) -> None:
+    """Bring object and folder together, though others write too. Raises Changed where they write all the time."""
+    for left in reversed(range(_TRIES)):
         try:
-            storage.get(key, file)
-        except NotFound:
-            return None
-        value = read_json(file)
-    if not isinstance(value, dict) or value.get("schema") != _SCHEMA:
-        raise DreamctlError(f"{key} was written by a newer dreamctl", hint="upgrade dreamctl")
-    return value
+            if _settle(context, run.id) is None:
+                _put(context, run, None)
+            return
+        except Changed:
+            if not left:
+                raise
 
 
-def _storage(context: Context) -> Storage:
-    return context.storage(context.settings.runs)
+def _settle(context: Context, run_id: str, force: bool = False, wait: bool = True) -> shared_files.Verdict | None:
+    """Bring one run's object and its folder here together: whichever knows more is kept in both. None: no object.
+
+    A version counts as read only when nothing that it says is missing here. Raises Changed where somebody else
+    writes the object meanwhile, _Busy where a command here is at the run and is not to be waited for.
+    """
+    found = objects.read(context, objects.run_key(run_id))
+    if found is None:
+        return None
+    files, version = found[0].get("files"), found[1]
+    where = f"{objects.run_key(run_id)} in {context.settings.runs}"
+    run = RunFolder(context.runs / run_id)
+    with locked(paths.locks_dir() / "shared-runs-new.lock", "bringing runs here"):
+        if not run.path.exists():
+            with replacing_folder(run.path) as folder:
+                shared_files.lay_out(files, run_id, folder, where)
+            objects.remember(context, {run_id: version})
+            return "theirs"
+
+    def give_up() -> None:
+        if not wait:
+            raise _Busy
+
+    with tempfile.TemporaryDirectory() as place:
+        there = shared_files.lay_out(files, run_id, Path(place), where)
+        with locked(run.remote_lock, f"following run {run.id}", check=give_up):
+            verdict = shared_files.compared(run, there)
+            if verdict == "theirs" or (force and run.state() not in FINAL):
+                verdict = "theirs"
+                shared_files.write(there, run)
+            if verdict == "ours":
+                _put(context, run, version)
+            elif verdict == "apart":
+                again = DreamctlError(f"`dreamctl status {run_id}` there tells more")
+                _tell_once(context, f"run {run_id} is {run.state()} here, and was sent again elsewhere", again)
+            else:
+                objects.remember(context, {run_id: version})
+    return verdict
 
 
-def _key(run_id: str) -> str:
-    return f"{run_id}.json"
+def _holder(context: Context, name: str) -> tuple[str, str] | None:
+    """The run that a name leads to, and the version of the claim that says so."""
+    found = objects.read(context, objects.name_key(name))
+    if found is None:
+        return None
+    run_id = found[0].get("run")
+    if not isinstance(run_id, str) or not RUN_ID.fullmatch(run_id):
+        raise DreamctlError(f"the name {name!r} in {context.settings.runs} leads to no run", hint="--again renews it")
+    return run_id, found[1]
 
 
-def _outcome_key(run_id: str) -> str:
-    return f"{run_id}.outcome.zip"
+def _has_name(context: Context, name: str, run_id: str) -> bool:
+    try:
+        found = _holder(context, name)
+    except ProviderError:
+        raise
+    except DreamctlError:
+        return False
+    return found is not None and found[0] == run_id
 
 
-def _name_key(name: str) -> str:
-    return f"names/{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
+def _is_known(context: Context, run_id: str) -> bool:
+    """Whether a run's folder is here, or can be brought here."""
+    return (context.runs / run_id).is_dir() or _settle(context, run_id) is not None
 
 
-def _versions_file(context: Context) -> Path:
-    place = hashlib.sha256(str(context.settings.runs).encode()).hexdigest()[:16]
-    return paths.data_dir() / "shared-runs" / f"{place}.json"
-
-
-def _versions(context: Context) -> dict[str, str]:
-    """The version of each run's object that was read or written here last."""
-    file = _versions_file(context)
-    known: dict[str, str] = read_json(file) if file.exists() else {}
-    return known
-
-
-def _remember(context: Context, run_id: str, stored: StoredObject) -> None:
-    with locked(paths.locks_dir() / "shared-runs.lock", "remembering shared runs"):
-        write_json(_versions_file(context), {**_versions(context), run_id: stored.version})
+def _tell_once(context: Context, what: str, error: DreamctlError) -> None:
+    """Tell trouble that does not stop anything; not again in this process, whatever its reason is then."""
+    if what not in _told:
+        _told.add(what)
+        context.reporter.warn(f"{what}: {error.message}")
