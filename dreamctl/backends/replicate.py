@@ -21,6 +21,7 @@ from dreamctl.backends.replicate_schema import assignments
 from dreamctl.backends.replicate_search import found
 from dreamctl.backends.replicate_trainers import Trainer
 from dreamctl.backends.replicate_trainings import Dialect, Today
+from dreamctl.backends.whereabouts import check_server, forgotten, missing, origin
 from dreamctl.domain.base import digest
 from dreamctl.domain.errand import Errand
 from dreamctl.domain.quantities import bytes_text
@@ -147,13 +148,13 @@ class Replicate:
         path, body = self._dialect.request(order, trainer, place, {**inputs, pictures: url})
         told = {"trainer": trainer.name, "version": trainer.version, "destination": place, "input": shown}
         steps = next((inputs[name] for name in _STEPS if name in inputs), None)
-        facts = {"trainer": trainer.name, "version": trainer.version, **({"steps": steps} if steps else {})}
+        facts = {"trainer": trainer.name, "version": trainer.version, **origin(self._settings.replicate_url)}
         return Draft(
             place=place,
             contract="dreamctl" if trainer.carries else self._dialect.contract,
             body={"path": path, "json": body},
             digest=digest({**told, "data": parcel.sha256, "run": order.run.record().key}),
-            facts=facts,
+            facts={**facts, **({"steps": steps} if steps else {})},
         )
 
     def _inputs(self, order: Order, trainer: Trainer) -> dict[str, Any]:
@@ -174,18 +175,28 @@ class Replicate:
         return self._api.train(draft.body["path"], draft.body["json"])
 
     def find(self, run: RunFolder, job: RemoteJob) -> str | None:
+        self._check_server(job)
         return found(self._api, self._dialect, run, job)
+
+    def _check_server(self, job: RemoteJob) -> None:
+        check_server(job, self._settings.replicate_url, "replicate_url")
 
     # afterwards
 
     def report(self, run: RunFolder, job: RemoteJob) -> Report:
+        self._check_server(job)
         try:
             training = self._api.training(job.id or "")
         except NotFound:
+            if not forgotten(job):
+                if job.contract != "dreambooth":  # that API has no such question
+                    self._api.account()  # where this cannot be answered nothing is known of the training
+                return missing(job, self.title)
             return Report("expired", f"Replicate knows no training {job.id}", "train it again with --again")
         return reported(training, job, self._settings.replicate_url)
 
     def cancel(self, job: RemoteJob) -> None:
+        self._check_server(job)
         if not self._dialect.cancels:
             raise ProviderError(
                 "the DreamBooth API ends no training", hint="wait for its end, or end it where the server runs"
@@ -211,6 +222,7 @@ class Replicate:
         created = written(moment(training.get("created_at"))) or now()
         steps = next((given[name] for name in _STEPS if isinstance(given.get(name), int)), None)
         facts = {"trainer": training.get("model"), "version": training.get("version"), "steps": steps}
+        facts |= origin(self._settings.replicate_url)
         place = training.get("model" if old else "destination")
         return RemoteJob(
             backend=self.name,

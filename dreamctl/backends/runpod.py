@@ -19,6 +19,7 @@ from dreamctl.backends.runpod_describe import describe, remembered
 from dreamctl.backends.runpod_endpoint import LARGEST_BODY, Endpoint, Health, is_job_id
 from dreamctl.backends.runpod_own import OwnWorker
 from dreamctl.backends.runpod_terms import LONGEST, lifetime, limits
+from dreamctl.backends.whereabouts import check_server, forgotten, missing, origin
 from dreamctl.domain.base import digest
 from dreamctl.domain.quantities import bytes_text
 from dreamctl.domain.recipe import Recipe
@@ -62,6 +63,11 @@ class RunPod:
         if not place:
             raise InvalidInput("no endpoint of RunPod is named", field="runpod_endpoint", hint=_NAME_ONE)
         return Endpoint(self._settings.runpod_url, place, credentials.required("runpod", self._support.project))
+
+    def _sent_to(self, job: RemoteJob) -> Endpoint:
+        """The endpoint that the job was sent to. Raises InvalidInput where the settings name another server now."""
+        check_server(job, self._settings.runpod_url, "runpod_url")
+        return self._endpoint(job.place)
 
     # before
 
@@ -124,30 +130,34 @@ class RunPod:
                 field="storage",
                 hint="with a bucket the dataset goes there instead: `dreamctl config set storage s3://bucket/folder`",
             )
-        forgotten = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=ttl)
+        end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=ttl)
         return Draft(
             place=endpoint.place,
             contract=settings.runpod_schema,
             body=body,
             digest=digest(_plain(body)),
-            forgotten=iso(forgotten),
-            facts=self._contract.facts(order.storage),
+            forgotten=iso(end),
+            facts=self._contract.facts(order.storage) | origin(settings.runpod_url),
         )
 
     def submit(self, draft: Draft) -> str:
         return self._endpoint(draft.place).run(draft.body)
 
     def find(self, run: RunFolder, job: RemoteJob) -> str | None:
-        return self._of(job).find(run, job, self._endpoint(job.place))
+        return self._of(job).find(run, job, self._sent_to(job))
 
     # afterwards
 
     def report(self, run: RunFolder, job: RemoteJob) -> Report:
-        endpoint = self._endpoint(job.place)
-        return self._of(job).report(run, job, endpoint, endpoint.status(_id(job)))
+        endpoint = self._sent_to(job)
+        report = self._of(job).report(run, job, endpoint, endpoint.status(_id(job)))
+        if report.told != "expired" or forgotten(job):
+            return report
+        endpoint.health()  # what is not there, or cannot be asked, says nothing of the job
+        return missing(job, self.title)
 
     def cancel(self, job: RemoteJob) -> None:
-        endpoint = self._endpoint(job.place)
+        endpoint = self._sent_to(job)
         endpoint.cancel(_id(job))
         if other := self._of(job).accomplice(job, endpoint):
             endpoint.cancel(other)
@@ -171,7 +181,7 @@ class RunPod:
             limited_by="provider",
             storage=url,
             access=travelling(self._support.storage(url, None).access) if url else None,
-            facts=self._contract.facts(url),
+            facts=self._contract.facts(url) | origin(self._settings.runpod_url),
         )
 
     def _of(self, job: RemoteJob) -> Contract:

@@ -548,9 +548,45 @@ def test_what_replicate_has_deleted_is_expired(
     gone = report()
     assert (gone.told, gone.result) == ("expired", None)
     assert "it keeps it for an hour" in gone.message
-    cloud.forget(training_id)
-    forgotten = report()
-    assert forgotten.told == "expired" and training_id in forgotten.message
+
+
+def ago(seconds: float) -> str:
+    return (datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=seconds)).isoformat()
+
+
+def test_one_404_does_not_end_a_training(cloud: ReplicateCloud, run: RunFolder) -> None:
+    provider = replicate(cloud)
+    job = submitted(provider, run)
+    for known, told in (({}, "queued"), ({"started": ago(9), "missing_since": ago(60)}, "running")):
+        cloud.fault("training", 404)
+        report = provider.report(run, job.model_copy(update=known))
+        assert (report.told, report.missing) == (told, True)
+    assert provider.report(run, job).missing is False, "it is there again"
+    cloud.fault("training", 404)
+    cloud.fault("account", 404)
+    with pytest.raises(NotFound):  # nothing is where the API should be
+        provider.report(run, job)
+
+
+@pytest.mark.parametrize("known", [{"missing_since": ago(130)}, {"keep_until": ago(1)}, {"told": "succeeded"}])
+def test_a_training_that_may_be_forgotten_is_expired(
+    cloud: ReplicateCloud, run: RunFolder, known: dict[str, Any]
+) -> None:
+    provider = replicate(cloud)
+    job = submitted(provider, run)
+    cloud.forget(str(job.id))
+    report = provider.report(run, job.model_copy(update=known))
+    assert (report.told, report.missing, str(job.id) in report.message) == ("expired", False, True)
+
+
+def test_a_training_is_asked_for_where_it_was_sent_and_nowhere_else(cloud: ReplicateCloud, run: RunFolder) -> None:
+    job = submitted(replicate(cloud), run)
+    assert job.facts["api"] == cloud.origin
+    elsewhere = replicate(cloud, replicate_url="https://api.replicate.com/v1")
+    for question in (elsewhere.report, elsewhere.find, lambda _, job: elsewhere.cancel(job)):
+        with pytest.raises(InvalidInput, match=r"replicate_url names https://api\.replicate\.com now") as raised:
+            question(run, job)
+        assert raised.value.field == "replicate_url"
 
 
 def test_other_ends_have_their_own_words(cloud: ReplicateCloud, run: RunFolder) -> None:

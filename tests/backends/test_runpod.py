@@ -599,17 +599,74 @@ def test_a_cancelled_job_and_one_that_was_quicker(client: Client) -> None:
     assert client.report(run, job).told == "succeeded"
 
 
-def test_a_forgotten_job_is_expired(client: Client) -> None:
+def ago(seconds: float) -> str:
+    return (datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=seconds)).isoformat()
+
+
+@pytest.mark.parametrize("contract", ["client", "booth"])
+@pytest.mark.parametrize(
+    ("known", "told"),
+    [
+        ({}, "queued"),
+        ({"started": ago(9)}, "running"),
+        ({"seen_running": ago(9), "missing_since": ago(60)}, "running"),
+        ({"forgotten": ago(-60), "keep_until": ago(-60), "told": "succeeded"}, "running"),
+        ({"missing_since": "no time"}, "queued"),
+    ],
+)
+def test_one_404_does_not_end_a_job(
+    request: pytest.FixtureRequest, contract: str, known: dict[str, Any], told: str
+) -> None:
+    client: Client = request.getfixturevalue(contract)
+    run, job = client.submitted(url=DATA_URL)
+    client.cloud.fault("status", 404)
+    report = client.report(run, job.model_copy(update={"forgotten": ago(-60), **known}))
+    assert (report.told, report.missing, report.result) == (told, True, None)
+    assert client.report(run, job).missing is False, "it is there again"
+
+
+@pytest.mark.parametrize(
+    "known",
+    [{"missing_since": ago(130)}, {"forgotten": ago(1)}, {"keep_until": ago(1), "told": "succeeded"},
+     {"told": "succeeded"}],
+    ids=["said for two minutes", "its time to live is over", "its result is not kept any more", "it had ended"],
+)  # fmt: skip
+def test_a_job_that_may_be_forgotten_is_expired(client: Client, known: dict[str, Any]) -> None:
     run, job = client.submitted()
     client.cloud.forget(client.cloud.newest)
-    assert client.report(run, job).told == "expired"
+    report = client.report(run, job.model_copy(update=known))
+    assert (report.told, report.missing) == ("expired", False)
     client.provider.cancel(job)
+
+
+def test_an_endpoint_that_is_not_there_says_nothing_of_the_job(client: Client) -> None:
+    run, job = client.submitted()
+    client.cloud.endpoint = "another"
+    with pytest.raises(NotFound, match="no endpoint 'ep'"):
+        client.report(run, job)
+
+
+def test_a_job_is_asked_for_where_it_was_sent_and_nowhere_else(client: Client) -> None:
+    run, job = client.submitted()
+    assert job.facts == {"api": client.cloud.url.removesuffix("/v2")}
+    assert client.provider.adopt(str(job.id)).facts == job.facts
+    asked = len(client.cloud.requests)
+    client.settings["runpod_url"] = client.cloud.url.replace("127.0.0.1", "localhost")
+    provider = client.provider
+    for question in (lambda: provider.report(run, job), lambda: provider.cancel(job), lambda: provider.find(run, job)):
+        with pytest.raises(InvalidInput, match=r"was sent to http://127\.0\.0\.1:\d+, and runpod_url") as raised:
+            question()
+        assert raised.value.field == "runpod_url"
+    assert len(client.cloud.requests) == asked
+    del client.settings["runpod_url"]
+    older = job.model_copy(update={"facts": {}})
+    assert client.report(run, older).told == "queued", "a journal that does not say it is read, too"
 
 
 def test_what_runpod_forgot_is_found_in_the_bucket(stored: Client) -> None:
     run, job = stored.submitted()
     stored.cloud.forget(stored.cloud.newest)
-    assert stored.report(run, job).told == "expired"
+    assert stored.report(run, job).missing
     stored.leave(result_key(run.id), outcome(run, key=outcome_key(run.id)))
     report = stored.report(run, job)
     assert report.result is not None
@@ -816,14 +873,15 @@ def test_a_checkpoint_is_found_at_the_buckets_root(booth: Client, ending: str) -
         booth.cloud.forget(str(job.id))
     else:
         booth.cloud.finish(str(job.id))
-    assert booth.report(run, job).told == ("expired" if ending == "forgotten" else "failed")
+    old = job.model_copy(update={"missing_since": ago(130)})
+    assert booth.report(run, old).told == ("expired" if ending == "forgotten" else "failed")
     file = booth.folder / "weights"
     file.write_bytes(b"a pickle")
     booth.storage("s3://bucket", None).put(f"{job.id}.ckpt", file, sha256_file(file))
     report = booth.report(run, job)
     assert report.result is not None
     assert (report.told, report.result.kind, report.result.key) == ("succeeded", "foreign", f"{job.id}.ckpt")
-    assert job.facts == {"result_storage": "s3://bucket"}, "where the key is looked for"
+    assert job.facts["result_storage"] == "s3://bucket", "where the key is looked for"
 
 
 def test_a_contract_that_nobody_knows_is_said(client: Client) -> None:
