@@ -139,9 +139,10 @@ class Remote:
         """The order, with the storage that a worker may leave its result in."""
         if not self._support.settings.storage:
             return Order(run, parcel, wishes, terms)
+        from dreamctl.storage.base import travelling
+
         storage = self._support.storage(None, None)
-        access = {name: value for name, value in vars(storage.access).items() if value is not None}
-        return Order(run, parcel, wishes, terms, self._support.settings.storage, access)
+        return Order(run, parcel, wishes, terms, self._support.settings.storage, travelling(storage.access))
 
     def _accepted(self, run: RunFolder, job: RemoteJob, remote_id: str) -> RemoteJob:
         job = journal.keep(run, job.model_copy(update={"id": remote_id, "accepted": now()}))
@@ -219,8 +220,7 @@ class Remote:
             if job is None or job.id is None:
                 return
             if run.model_file() is not None:
-                if not journal.settled(run):
-                    journal.change(run, job, State.succeeded)
+                journal.arrived(run, job)
                 return
             report = self._provider.report(run, job)
             if report.told != "succeeded" or report.result is None:
@@ -243,11 +243,10 @@ class Remote:
         """Fetch, verify, unpack; the run has succeeded when its model is whole."""
         file = self._downloaded(run, job, result)
         if result.kind == "run":
-            told = cargo.take_outcome(file, run)
-            job = journal.keep(run, job.model_copy(update={"seen": journal.adopt_events(run, job, told)}))
+            journal.arrived(run, job, cargo.take_outcome(file, run))
         else:
             take_foreign(file, run)
-        journal.change(run, job, State.succeeded)
+            journal.arrived(run, job)
         shutil.rmtree(file.parent, ignore_errors=True)
 
     def _downloaded(self, run: RunFolder, job: RemoteJob, result: Result) -> Path:
@@ -278,9 +277,9 @@ class Remote:
         return file
 
     def _storage_of(self, job: RemoteJob) -> Any:
-        from dreamctl.storage.base import Access
+        from dreamctl.storage.base import arrived
 
-        access = Access(**job.access) if job.access else None
+        access = arrived(job.access, self._support.settings) if job.access else None
         return self._support.storage(job.facts.get("result_storage") or job.storage, access)
 
     # ending
