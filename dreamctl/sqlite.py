@@ -18,24 +18,35 @@ _HINTS = {
     sqlite3.SQLITE_CANTOPEN: "check that you may write to it and to its folder",
     sqlite3.SQLITE_READONLY: "check that you may write to it and to its folder",
 }
+_UNFIT = (
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    OverflowError,
+    ValueError,
+)
 _DISK_FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Translate SQLite's errors into a sentence that names the file. Broken rules of the schema pass through."""
+    """Translate SQLite's errors into a sentence that names the file: a value that does not fit is one too."""
     try:
         yield
-    except sqlite3.IntegrityError:
-        raise
+    except _UNFIT as error:
+        raise DreamctlError(
+            f"the registry {path} cannot hold this: {error}",
+            hint="what a run's files say does not fit; `dreamctl rm RUN` removes a damaged one",
+        ) from error
     except sqlite3.OperationalError as error:
-        code = error.sqlite_errorcode & 0xFF  # without the extended part
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extended part
         # Where there is no room for its shared memory, SQLite says no more than "disk I/O error".
         if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and free_bytes(path) < _LEAST_BYTES):
             raise DreamctlError(f"{path}: {os_reason(_DISK_FULL)}", hint=os_hint(_DISK_FULL)) from error
         hint = _HINTS.get(code, "check its folder's permissions and its disk")
         raise DreamctlError(f"cannot use the registry {path}: {error}", hint=hint) from error
-    except sqlite3.DatabaseError as error:
+    except sqlite3.Error as error:
         raise DreamctlError(
             f"the registry {path} is damaged: {error}",
             hint="move it away; the next command rebuilds it from the run folders beside it",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from dreamctl.errors import DreamctlError
 
@@ -37,16 +37,12 @@ def check_safetensors(path: Path, called: str = "") -> dict[str, str]:
     """
     name = called or str(path)
     size = path.stat().st_size
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or not 0 < length <= min(_LARGEST_HEADER, size - 8):
-            raise DreamctlError(f"{name} is no safetensors file: its header is broken")
-        text = file.read(length)
+    length, header = _header(path, name)
     try:
-        header = json.loads(text)
         metadata = header.pop("__metadata__", {})
-        spans = sorted(tuple(map(int, tensor["data_offsets"])) for tensor in header.values())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        spans = sorted(_span(tensor["data_offsets"]) for tensor in header.values())
+        told = {str(key): str(value) for key, value in metadata.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DreamctlError(f"{name} is no safetensors file: its header cannot be read") from error
     end = 0
     for begin, stop in spans:
@@ -57,4 +53,34 @@ def check_safetensors(path: Path, called: str = "") -> dict[str, str]:
         raise DreamctlError(f"{name} holds no weights")
     if 8 + length + end != size:
         raise DreamctlError(f"{name} is damaged: {size} bytes are there and {8 + length + end} belong to it")
-    return {str(key): str(value) for key, value in metadata.items()}
+    return told
+
+
+def tensor_names(path: Path, called: str = "") -> list[str]:
+    """What the tensors of a safetensors file are called. Raises DreamctlError as `check_safetensors` does."""
+    return [name for name in _header(path, called or str(path))[1] if name != "__metadata__"]
+
+
+def _header(path: Path, name: str) -> tuple[int, dict[str, Any]]:
+    """A header's length in bytes, and what it says, of which only its being a table is known."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        size = path.stat().st_size
+        if size < 8 or not 0 < length <= min(_LARGEST_HEADER, size - 8):
+            raise DreamctlError(f"{name} is no safetensors file: its header is broken")
+        text = file.read(length)
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError):
+        header = None
+    if not isinstance(header, dict):
+        raise DreamctlError(f"{name} is no safetensors file: its header cannot be read")
+    return length, header
+
+
+def _span(offsets: object) -> tuple[int, int]:
+    """Where a tensor's bytes begin and end. Raises ValueError."""
+    match offsets:
+        case [int(begin), int(end)] if not isinstance(begin, bool) and not isinstance(end, bool):
+            return begin, end
+    raise ValueError("no two numbers")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import gzip
-import json
+import shutil
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,7 +17,7 @@ from dreamctl.errors import DreamctlError
 from dreamctl.files import explained, replacing_folder, sha256_file, write_json
 from dreamctl.http import printable
 from dreamctl.runfolder import RunFolder
-from dreamctl.weights import check_safetensors, sort_of
+from dreamctl.weights import check_safetensors, sort_of, tensor_names
 
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"  # that of dreamctl.families.base
 EXTRA = "extra"
@@ -31,7 +30,8 @@ Format = Literal["peft", "diffusers", "checkpoint", "pickle"]
 _PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
 _PIECE = 1 << 20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others are unpacked in one go, however much comes out
-_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError)
+_DEEPEST = 32  # folders in folders; whoever removes them goes down one call for each
+_MOST_STEPS = 1 << 53
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,11 @@ def take_foreign(file: Path, run: RunFolder, limits: Limits | None = None) -> No
 
     An adapter becomes one file that is loaded like our own; components of a pipeline keep their folders; pickles and
     whole checkpoints are kept as they are. Raises DreamctlError where nothing of that is there, where safetensors are
-    damaged, and for archives that would write elsewhere or unpack to far too much.
+    damaged, and for archives that would write elsewhere or unpack to far too much. What a kill left is removed first,
+    so whoever calls holds the run's `remote.lock`.
     """
+    for left in run.path.glob(f".{run.model.name}.*"):
+        shutil.rmtree(left, ignore_errors=True)
     sort = sort_of(file)
     with replacing_folder(run.model) as folder:
         extra = folder / EXTRA
@@ -114,10 +117,8 @@ def _components(extra: Path) -> list[Path]:
 
 
 def _is_adapter(path: Path) -> bool:
-    """Whether the tensors' names are those of low-rank matrices, in anybody's spelling. The header is checked."""
-    with open(path, "rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return any("lora" in name.lower() for name in header if name != "__metadata__")
+    """Whether the tensors' names are those of low-rank matrices, in anybody's spelling."""
+    return any("lora" in name.lower() for name in tensor_names(path, path.name))
 
 
 def _prune(folder: Path) -> None:
@@ -141,7 +142,7 @@ def _described(run: RunFolder, folder: Path, kind: Format) -> ModelFile:
         format=kind,
         base=recipe.base.source,
         base_digest=recipe.base.digest or unpinned(recipe.base.source),
-        steps=asked if isinstance(asked, int) else recipe.training.steps,
+        steps=asked if type(asked) is int and 0 <= asked <= _MOST_STEPS else recipe.training.steps,
         final_loss=float(step.fields["loss"]) if step else 0.0,
         concepts=(run.concept(),),
         files=files,
@@ -180,14 +181,16 @@ def _unpack(archive: Path, sort: str, folder: Path, most: int, entries: int) -> 
                 target = folder / _safe(name)
                 _make(target.parent)
                 _write(source, target, left)
-    except DreamctlError:
+    except (DreamctlError, MemoryError):
         raise
     except FileExistsError as error:
         name = Path(error.filename or "").name
         raise DreamctlError(f"the archive holds {printable(name)} twice, and was not kept") from None
-    except gzip.BadGzipFile as error:
-        raise DreamctlError(f"the archive is damaged: {error}") from None
-    except _DAMAGED as error:
+    except OSError as error:
+        if error.filename:
+            raise  # of the disk
+        raise DreamctlError(f"the archive is damaged: {printable(str(error))[:120]}") from None
+    except Exception as error:  # these libraries let out whatever a broken archive makes them stumble over
         raise DreamctlError(f"the archive is damaged: {printable(str(error))[:120]}") from None
 
 
@@ -195,7 +198,7 @@ def _zipped(opened: IO[bytes], left: _Left) -> Iterator[tuple[str, IO[bytes]]]:
     with zipfile.ZipFile(opened) as archive:
         for entry in archive.infolist():
             left.entry()
-            if entry.is_dir():
+            if entry.filename.endswith("/"):
                 continue
             kind = stat.S_IFMT(entry.external_attr >> 16)
             if kind not in (0, stat.S_IFREG) or entry.flag_bits & 1 or entry.compress_type not in _METHODS:
@@ -235,11 +238,11 @@ class _Modest:
 
 def _safe(name: str) -> PurePosixPath:
     """A name inside of an archive. Raises DreamctlError for one that leaves it."""
-    path = PurePosixPath(name)
+    path, shown = PurePosixPath(name), printable(name)[:120]
     if path.is_absolute() or not path.parts or ".." in path.parts or "\\" in name or ":" in name:
-        raise DreamctlError(f"the archive's {printable(name)!r} would be written elsewhere; the archive was not kept")
-    if not name.isprintable():
-        raise DreamctlError(f"the archive's {printable(name)!r} has an odd name; the archive was not kept")
+        raise DreamctlError(f"the archive's {shown!r} would be written elsewhere; the archive was not kept")
+    if not name.isprintable() or len(path.parts) > _DEEPEST:
+        raise DreamctlError(f"the archive's {shown!r} has an odd name; the archive was not kept")
     return path
 
 

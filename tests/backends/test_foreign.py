@@ -197,6 +197,18 @@ def test_steps_and_loss_are_what_was_asked_and_told(run: RunFolder, take: Take) 
     assert (model.steps, model.final_loss) == (120, 0.25)
 
 
+def test_steps_that_nobody_could_train_are_not_believed(run: RunFolder, take: Take) -> None:
+    job = RemoteJob(backend="replicate", place="a/b", contract="trainings", began=now(), facts={"steps": 10**30})
+    write_json(run.remote_file, job.plain())
+    assert take(LORA).steps == run.recipe().training.steps
+
+
+def test_what_a_kill_left_is_gone_after_the_next_try(run: RunFolder, take: Take) -> None:
+    for name in (".model.0a1b2c3d", ".model.0a1b2c3d.old", ".model.arrived"):
+        (run.path / name / "extra").mkdir(parents=True)
+    take(LORA)  # which looks for them
+
+
 # what is refused: the run's folder stays as it was
 
 
@@ -234,6 +246,18 @@ def long_header() -> bytes:
     return gzip.compress(entry.tobuf() + bytes(1 << 20))
 
 
+def nameless() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("lora.safetensors", LORA)
+        archive.filelist[0].filename = ""
+    return buffer.getvalue()
+
+
+def header_that_says(text: bytes) -> bytes:
+    return struct.pack("<Q", len(text)) + text + bytes(8)
+
+
 DAMAGED = bytearray(tarred({"lora.safetensors": LORA}, compressed=True))
 DAMAGED[30] ^= 0xFF
 
@@ -258,6 +282,12 @@ REFUSED = [
     (tarred({"lora.safetensors": LORA[:-3]}), "lora.safetensors is damaged"),
     (tarred({"lora.safetensors": b"not found"}), "lora.safetensors is no safetensors file"),
     (tarred({"readme.txt": b"none", "captions/a.txt": b"x"}), "holds no weights: captions/a.txt, readme.txt"),
+    (nameless(), "damaged"),
+    (zipped({"a/" * 900 + "lora.safetensors": LORA}), "has an odd name"),
+    (zipped({"ü.safetensors": LORA}).replace("ü".encode(), b"\xff\xff"), "damaged"),
+    (zipped({"lora.safetensors": header_that_says(b'{"w":' + b"[" * 200_000)}), "lora.safetensors is no safetensors"),
+    (header_that_says(b'{"lora":{"data_offsets":[0,8,9]}}'), "weights.safetensors is no safetensors file"),
+    (header_that_says(b'{"lora":{"data_offsets":[0,1e999]}}'), "weights.safetensors is no safetensors file"),
     (b"<html>not found</html>", "holds no weights"),
     (b"", "holds no weights"),
 ]
