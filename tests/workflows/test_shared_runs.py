@@ -21,7 +21,7 @@ from dreamctl.http import AnswerLost
 from dreamctl.runfolder import RunFolder
 from dreamctl.workflows import shared_runs
 from dreamctl.workflows.lesson import Wish
-from dreamctl.workflows.runs import all_status, cancel, one_status
+from dreamctl.workflows.runs import all_status, cancel, one_status, remove
 from dreamctl.workflows.train import Taught, train
 from tests.clouds.robot import Robot, robot
 from tests.clouds.runpod import RunPodCloud, runpod_cloud
@@ -105,6 +105,48 @@ def test_a_name_is_joined_from_a_fresh_disk(at: At, worker: Robot) -> None:
         taught(at("third"), name="build-7", overrides=[*KNOBS, "training.seed=9"])
     third = taught(at("third"), name="build-7", overrides=[*KNOBS, "training.seed=9"], again=True)
     assert third.run and third.run.id != first.run.id and worker.submitted == 2
+
+
+def test_the_name_of_a_cancelled_run_begins_a_new_one(at: At, worker: Robot) -> None:
+    worker.hold.set()
+    first = taught(at("ci"), name="nightly", detach=True)
+    assert first.run is not None
+    cancel(at("ci"), first.run.id)
+    worker.hold.clear()
+    second = taught(at("another ci"), name="nightly")
+    assert second.run and second.run.id != first.run.id and second.versions
+    third = taught(at("ci"), name="nightly")
+    assert third.run and third.run.id == second.run.id and worker.submitted == 2
+
+
+def test_a_removed_run_has_its_name_no_more(at: At, worker: Robot) -> None:
+    first = taught(at("ci"), name="nightly")
+    assert first.run is not None
+    remove(at("ci"), first.run.id, yes=True)
+    second, third = taught(at("another ci"), name="nightly"), taught(at("ci"), name="nightly")
+    assert second.run and third.run and second.run.id == third.run.id != first.run.id
+
+
+def test_a_lost_second_attempt_is_not_paid_by_another_computer(
+    at: At, worker: Robot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker.hold.set()
+    begun = taught(at("ci"), detach=True)
+    assert begun.run is not None
+    worker.cloud.fail(worker.cloud.newest, "the disk is full")
+    for computer in ("ci", "laptop"):
+        assert one_status(at(computer), begun.run.id).state is State.failed
+    remote = as_remote(at("ci").backend())
+    assert remote is not None
+    remote.ready(recipes.resolve("builtin-lora"))
+    worker.cloud.lose_answer()
+    with pytest.raises(AnswerLost):
+        taught(at("ci"))
+    submitted = worker.submitted
+    monkeypatch.setattr(shared_runs, "UNDER_WAY_SECONDS", 0.0)
+    with pytest.raises(ProviderError, match="cannot be found out"):
+        taught(at("laptop"))
+    assert worker.submitted == submitted
 
 
 def test_the_same_training_is_found_without_a_name(at: At, worker: Robot) -> None:
