@@ -115,13 +115,20 @@ def all_status(context: Context) -> list[RunStatus]:
     for row in rows:
         if row.id not in present or not row.method:
             continue
-        if row.state in WORKING:
-            run = RunFolder(context.runs / row.id)
-            told.append(replace(run_status(context, run, run.last_events()), loss=[], log=[]))
-        else:
-            concept = concept_of(row.identifier, row.category, row.kind, row.human_name)
-            told.append(_row_status(row, concept, versions.get(row.id, [])))
+        live = _live_status(context, row) if row.state in WORKING else None
+        concept = concept_of(row.identifier, row.category, row.kind, row.human_name)
+        told.append(live or _row_status(row, concept, versions.get(row.id, [])))
     return told
+
+
+def _live_status(context: Context, row: RunRow) -> RunStatus | None:
+    """A run that is at work, as its folder tells; None where that is too damaged."""
+    run = RunFolder(context.runs / row.id)
+    try:
+        return replace(run_status(context, run, run.last_events()), loss=[], log=[])
+    except DreamctlError as error:
+        context.reporter.warn(f"run {row.id} is told as it was last known: {error.message}")
+        return None
 
 
 def one_status(context: Context, wanted: str) -> RunStatus:
