@@ -29,7 +29,8 @@ _MOST_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _GONE = frozenset({401, 403, 404, 410})
 _LIMITS = Limits(bytes=1 << 40, total=24 * 3600.0)
-_RANGE = re.compile(r"bytes (\d+)-\d*/(\d+)")
+_RANGE = re.compile(r"bytes ([0-9]{1,15})-[0-9]*/([0-9]{1,15})")
+_LENGTH = re.compile(r"[0-9]{1,15}")
 
 
 class LinkDead(ProviderError):
@@ -88,14 +89,22 @@ class _Place:
         raise AssertionError("unreachable")
 
     def pieces(self, size: int, etag: str, start: int) -> Iterator[bytes]:
-        """The bytes from `start` on. Raises Changed where the server has something else now."""
+        """The bytes from `start` on. Raises Changed where the server has something else now, ProviderError for more."""
         with self._answer(start, None, etag) as answer:
-            if _size(answer) != size or (etag and _header(answer, "etag") not in ("", etag)):
+            if _size(answer, start) != size or (etag and _header(answer, "etag") not in ("", etag)):
                 raise Changed("the result is another one now")
             skip = start if answer.status == 200 else 0  # a server that knows no ranges begins anew
+            at, last = start - skip, b""
             for piece in answer.iter_stream():
-                yield piece[skip:]
+                at += len(piece)
+                if at > size:
+                    raise ProviderError("the server sends more than it said that the result is", hint="try again later")
+                if at < size:
+                    yield piece[skip:]
+                else:
+                    last = piece[skip:]  # is given when nothing follows, so that what is too long never looks whole
                 skip = max(0, skip - len(piece))
+            yield last
 
     @contextmanager
     def _answer(self, start: int, end: int | None, etag: str = "") -> Iterator[httpcore.Response]:
@@ -150,7 +159,10 @@ class _Place:
                 _refuse(answer)
                 return answer
             answer.close()
-            joined = target.join(location)
+            try:
+                joined = target.join(location)
+            except httpx.InvalidURL:
+                raise ProviderError("the result's URL redirects to none that can be fetched") from None
             if target.scheme == "https" and joined.scheme != "https":
                 raise ProviderError("the result's URL redirects from https to http, which is not followed")
             dialler.allow_private = dialler.allow_private and dialler.reached_private
@@ -171,16 +183,15 @@ def _refuse(answer: httpcore.Response) -> None:
     raise ProviderError(f"the result cannot be fetched: the server answered {answer.status}")
 
 
-def _size(answer: httpcore.Response) -> int:
-    """The size of the whole. Raises ProviderError where the server does not say it."""
-    if answer.status == 206:
-        found = _RANGE.fullmatch(_header(answer, "content-range"))
-        if found:
-            return int(found[2])
-    length = _header(answer, "content-length")
-    if answer.status == 200 and length.isdigit():
-        return int(length)
-    raise ProviderError("the server does not say how large the result is", hint="try again later")
+def _size(answer: httpcore.Response, start: int = 0) -> int:
+    """The size of the whole. Raises ProviderError where the server does not say it, or begins elsewhere."""
+    part = _RANGE.fullmatch(_header(answer, "content-range")) if answer.status == 206 else None
+    if part and int(part[1]) != start:
+        raise ProviderError("the server sends another part of the result than was asked for", hint="try again later")
+    length = _header(answer, "content-length") if answer.status == 200 else part[2] if part else ""
+    if not _LENGTH.fullmatch(length) or int(length) > _LIMITS.bytes:
+        raise ProviderError("the server does not say how large the result is", hint="try again later")
+    return int(length)
 
 
 def _header(answer: Any, name: str) -> str:
