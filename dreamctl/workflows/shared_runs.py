@@ -76,7 +76,7 @@ def pull(context: Context) -> None:
     except InvalidInput:
         raise
     except DreamctlError as error:
-        _tell_once(context, f"{context.settings.runs} cannot be read: what follows is known on this computer", error)
+        _tell_once(context, f"only what is known on this computer: {context.settings.runs} cannot be read", error)
         return
     for stored in there:
         run_id = stored.key.removesuffix(".json")
