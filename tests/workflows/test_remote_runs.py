@@ -4,75 +4,40 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dreamctl import plugins, recipes
-from dreamctl.backends.base import as_remote
-from dreamctl.context import Context
+from dreamctl import plugins
+from dreamctl.backends import journal
 from dreamctl.domain.run import State
-from dreamctl.errors import ConsentRequired, CredentialsError, DreamctlError, InvalidInput, NotFound, RunFailed
+from dreamctl.errors import (
+    ConsentRequired,
+    CredentialsError,
+    DreamctlError,
+    InvalidInput,
+    NotFound,
+    RunFailed,
+)
 from dreamctl.http import AnswerLost
 from dreamctl.runfolder import RunFolder
 from dreamctl.workflows.lesson import Wish
 from dreamctl.workflows.runs import all_status, cancel, one_status
-from dreamctl.workflows.train import Taught, train
-from tests.clouds.robot import Robot, robot
-from tests.clouds.runpod import RunPodCloud, runpod_cloud
-from tests.fakes import InstantBackend, Recorder, write_dataset
-
-RECIPE = "builtin-lora"
-KNOBS = ["training.steps=3", "training.resolution=64", "prior.pictures=0", "samples.prompts=[]"]
-
-
-@pytest.fixture
-def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunPodCloud]:
-    with runpod_cloud() as running:
-        monkeypatch.setenv("RUNPOD_API_KEY", running.token)
-        yield running
-
-
-@pytest.fixture
-def worker(cloud: RunPodCloud, tmp_path: Path) -> Iterator[Robot]:
-    with robot(cloud, tmp_path / "worker") as working:
-        yield working
-
-
-Open = Callable[..., Context]
-
-
-@pytest.fixture
-def opened(cloud: RunPodCloud, user: Path) -> Open:
-    """Opens a context as a new command does, in a project with a dataset, with consent."""
-    write_dataset(user / "processed")
-
-    def open_one(reporter: Recorder | None = None, **flags: Any) -> Context:
-        given = {
-            "backend": "runpod", "runpod_url": cloud.url, "runpod_endpoint": cloud.endpoint, "base_model": "builtin",
-            "price_per_hour": 1.0, "max_cost": 50.0,
-        }  # fmt: skip
-        return Context.open(None, {**given, **flags}, reporter or Recorder())
-
-    return open_one
-
-
-def taught(context: Context, **wish: Any) -> Taught:
-    return train(context, Wish(**{"category": "person", "recipe": RECIPE, "overrides": KNOBS, **wish}))
-
-
-def acquainted(context: Context) -> None:
-    """The worker has said what it accepts, so that the next request is the training's."""
-    remote = as_remote(context.backend())
-    assert remote is not None
-    remote.ready(recipes.resolve(RECIPE))
-
-
-def the_run(context: Context) -> RunFolder:
-    (path,) = (path for path in context.runs.iterdir() if not path.name.startswith("."))
-    return RunFolder(path)
+from dreamctl.workflows.train import train
+from tests.clouds.robot import Robot
+from tests.clouds.runpod import RunPodCloud
+from tests.fakes import InstantBackend, Recorder
+from tests.workflows.at_runpod import (  # noqa: F401 (fixtures)
+    KNOBS,
+    Open,
+    acquainted,
+    cloud_fixture,
+    opened_fixture,
+    taught,
+    the_run,
+    worker_fixture,
+)
 
 
 def test_ten_photos_need_no_bucket(opened: Open, worker: Robot) -> None:
@@ -190,6 +155,9 @@ def test_an_end_without_a_model_says_why(
     done = taught(opened(), detach=True)
     assert done.run is not None
     end(cloud, cloud.newest)
+    job = done.run.remote()
+    assert job is not None  # that RunPod knows no such job is believed after two minutes
+    journal.keep(done.run, job.model_copy(update={"missing_since": "2026-11-01T10:00:00.000Z"}))
     with pytest.raises(RunFailed, match=sentence) as failed:
         train(opened(), Wish(resume=done.run.id))
     assert failed.value.exit_code == 6
