@@ -5,6 +5,7 @@ Both are plain zip archives, the same for the same files. What comes in is check
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import zipfile
@@ -22,7 +23,7 @@ from dreamctl.domain.identifiers import identifier_key
 from dreamctl.domain.recipe import Recipe
 from dreamctl.domain.run import ModelFile, RunRecord, model_digest
 from dreamctl.errors import DreamctlError
-from dreamctl.files import explained, read_json, replacing_folder, sha256_file, sync_folder, write_json, write_text
+from dreamctl.files import explained, replacing_folder, sha256_file, sync_folder, write_json, write_text
 from dreamctl.http import printable
 from dreamctl.runfolder import RUN_JSON, RunFolder, read_events
 from dreamctl.weights import check_safetensors, sort_of
@@ -34,6 +35,7 @@ _LEFT = (_STAGED, f".{_STAGED}.*", _ARRIVED)  # what a kill may leave in a run's
 _MOST_STEPS = 1 << 53
 _DEEPEST = 32  # folders in folders; whoever removes them goes down one call for each
 _LONGEST_TEXT = 500
+_LONGEST_NAME = 200  # bytes; file systems take 255, and names are lengthened while they are written
 
 
 def pack_data(data: DatasetFolder, path: Path) -> None:
@@ -158,9 +160,9 @@ def _described(folder: Path) -> ModelFile:
     if not (folder / "model.json").is_file():
         raise DreamctlError("what came holds no model: model.json is missing")
     try:
-        model = ModelFile.parse(read_json(folder / "model.json"), "model.json")
-    except RecursionError:
-        raise DreamctlError("model.json cannot be read") from None
+        model = ModelFile.parse(json.loads((folder / "model.json").read_bytes()), "model.json")
+    except (ValueError, RecursionError):
+        raise DreamctlError("model.json is not valid JSON") from None
     texts = (model.family, model.format, model.base, model.base_digest, model.parent or "")
     if not all(text.isprintable() and len(text) <= _LONGEST_TEXT for text in texts):
         raise DreamctlError("model.json holds a text that cannot be shown")
@@ -177,8 +179,10 @@ def _safe(name: str) -> PurePosixPath:
     """A name inside of an archive or a model. Raises DreamctlError for one that leaves it."""
     path = PurePosixPath(name)
     bad = path.is_absolute() or not path.parts or any(part in ("", ".", "..") for part in path.parts)
-    if bad or "\\" in name or ":" in name or not name.isprintable() or len(path.parts) > _DEEPEST:
+    if bad or "\\" in name or ":" in name or not name.isprintable():
         raise DreamctlError(f"a file is called {printable(name)[:120]!r}, which leaves its folder")
+    if len(path.parts) > _DEEPEST or any(len(part.encode()) > _LONGEST_NAME for part in path.parts):
+        raise DreamctlError(f"a file is called {printable(name)[:120]!r}, which is too long or too deep")
     return path
 
 

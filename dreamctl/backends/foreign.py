@@ -31,6 +31,7 @@ _PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
 _PIECE = 1 << 20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others are unpacked in one go, however much comes out
 _DEEPEST = 32  # folders in folders; whoever removes them goes down one call for each
+_LONGEST_NAME = 200  # bytes; file systems take 255, and names are lengthened while they are written
 _MOST_STEPS = 1 << 53
 
 
@@ -241,8 +242,12 @@ def _safe(name: str) -> PurePosixPath:
     path, shown = PurePosixPath(name), printable(name)[:120]
     if path.is_absolute() or not path.parts or ".." in path.parts or "\\" in name or ":" in name:
         raise DreamctlError(f"the archive's {shown!r} would be written elsewhere; the archive was not kept")
-    if not name.isprintable() or len(path.parts) > _DEEPEST:
+    if not name.isprintable():
         raise DreamctlError(f"the archive's {shown!r} has an odd name; the archive was not kept")
+    if len(path.parts) > _DEEPEST or any(len(part.encode()) > _LONGEST_NAME for part in path.parts):
+        raise DreamctlError(
+            f"the archive's {shown!r} has a name that is too long or too deep; the archive was not kept"
+        )
     return path
 
 

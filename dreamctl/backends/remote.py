@@ -172,7 +172,9 @@ class Remote:
 
     def attach(self, run: RunFolder, remote_id: str) -> None:
         with journal.held(run):
-            job = self._provider.adopt(remote_id)
+            job, before = self._provider.adopt(remote_id), run.remote()
+            if before:
+                job = job.model_copy(update={"attempt": before.attempt})
             journal.keep(run, job)
             journal.change(run, job, State.queued)
 

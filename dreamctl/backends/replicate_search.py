@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator
 
-from dreamctl.backends.provider import Unknowable
+from dreamctl.backends.provider import NotYetKnown, Unknowable
 from dreamctl.backends.replicate_api import Api, Training, moment
 from dreamctl.backends.replicate_trainings import Dialect
 from dreamctl.domain.remote import RemoteJob
@@ -14,7 +14,7 @@ from dreamctl.runfolder import RunFolder
 
 _BEFORE = datetime.timedelta(minutes=2)
 """How far before the journal's moment a training may seem to have been made, by other clocks."""
-_SETTLED = datetime.timedelta(minutes=1)
+_SETTLED = datetime.timedelta(seconds=150)
 """After so long a training that is not in the list will not come."""
 
 
@@ -38,7 +38,7 @@ def found(api: Api, dialect: Dialect, run: RunFolder, job: RemoteJob) -> str | N
     began = moment(job.began)
     if began and datetime.datetime.now(datetime.UTC) - began > _SETTLED:
         return None
-    raise Unknowable(
+    raise NotYetKnown(
         f"run {run.id}'s submission is not in Replicate's list yet, and may still come", hint="ask again in a minute"
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from dreamctl.backends import runpod_bucket as bucket
 from dreamctl.backends.base import OwnBase, Support, Wishes
-from dreamctl.backends.provider import Order, Unknowable
+from dreamctl.backends.provider import NotYetKnown, Order
 from dreamctl.backends.runpod_contract import Carries, ended, kept_until, known_times, lost
 from dreamctl.backends.runpod_describe import check_worker
 from dreamctl.backends.runpod_endpoint import Endpoint, Health, Status, is_job_id, sentence
@@ -217,8 +217,8 @@ class OwnWorker:
 _UNUSABLE = "RunPod calls the job completed, and it made no model that can be used"
 
 
-def _not_yet_known(run: RunFolder, health: Health) -> Unknowable:
-    return Unknowable(
+def _not_yet_known(run: RunFolder, health: Health) -> NotYetKnown:
+    return NotYetKnown(
         f"whether run {run.id} arrived at RunPod is not known yet: {health.queued} jobs wait and {health.running} run "
         "there, and none has claimed it",
         hint="try again in a minute: a job claims its run when it begins. `dreamctl train --resume "

@@ -144,6 +144,11 @@ def require_success(run: RunFolder) -> None:
     if state is State.failed and change:
         hint = change.fields.get("hint") or f"see `dreamctl logs {run.id}`"
         raise RunFailed(f"run {run.id} failed: {change.fields.get('message')}", hint=hint)
+    if run.remote_file.exists() and change:
+        raise RunFailed(
+            f"run {run.id} is not at its provider: {change.fields.get('message') or state}",
+            hint=f"send it again: dreamctl train --resume {run.id}",
+        )
     raise RunFailed(
         f"run {run.id} stopped at step {last_step(events)} before it was done",
         hint=f"go on from its last checkpoint: dreamctl train --resume {run.id}",

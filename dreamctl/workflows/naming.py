@@ -15,13 +15,10 @@ from dreamctl.workflows.lesson import Wish
 def named_run(context: Context, wish: Wish, key: str) -> RunFolder | None:
     """The run that has the name of the line, here or in the storage of shared runs.
 
-    With `--again` the name is taken from it, and a cancelled run has lost it. Raises InvalidInput where the run was
+    With `--again` none: the name goes to a new run. A cancelled run has lost it. Raises InvalidInput where the run was
     made of other data, recipe or concept.
     """
-    if wish.name is None:
-        return None
-    if wish.again:
-        shared_runs.free_name(context, wish.name)
+    if wish.name is None or wish.again:
         return None
     run = _holder(context, wish.name)
     if run is None:

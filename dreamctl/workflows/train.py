@@ -191,6 +191,8 @@ def _new_run(context: Context, wish: Wish, lesson: Lesson) -> RunFolder:
             f"{lesson.dataset.path} changed meanwhile", field="DATASET", hint="run the same command again"
         )
     if wish.name and shared_runs.shared(context, run):
+        if wish.again:
+            shared_runs.free_name(context, wish.name)
         holder = shared_runs.claim(context, wish.name, run)
         if holder != run.id:
             shared_runs.discard(context, run)
