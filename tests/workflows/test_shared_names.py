@@ -80,6 +80,7 @@ def test_a_damaged_name_is_renewed_by_again(at: At, tmp_path: Path, damage: str)
     with pytest.raises(DreamctlError):
         named_run(at("a"), Wish(name="nightly"), "k")
     assert named_run(at("a"), Wish(name="nightly", again=True), "k") is None
+    shared_runs.free_name(at("a"), "nightly")
     second = begun(at("a"), "nightly")
     assert shared_runs.claim(at("a"), "nightly", second) == second.id
     claims(tmp_path)[0].write_text(damage)
