@@ -239,10 +239,9 @@ def test_a_damaged_archive_is_one_sentence_too(
 def test_any_byte_that_is_another_is_noticed_or_does_no_harm(run: RunFolder, archive: Path) -> None:
     good = packed({"samples/1.png": b"picture", "train.log": b"x"})
     for place in range(len(good)):
-        for value in (0, 0xFF, good[place] ^ 1):
-            archive.write_bytes(good[:place] + bytes([value]) + good[place + 1 :])
-            with pytest.raises(DreamctlError):  # there is no model in it
-                cargo.take_outcome(archive, run)
+        archive.write_bytes(good[:place] + bytes([good[place] ^ 0xFF]) + good[place + 1 :])
+        with pytest.raises(DreamctlError):  # there is no model in it
+            cargo.take_outcome(archive, run)
     assert [path.name for path in run.path.glob(".*")] == []
 
 
