@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import socket
 from pathlib import Path
 
 from platformdirs import user_cache_path, user_config_path, user_data_path
@@ -54,6 +56,16 @@ def runs_dir() -> Path:
 
 def locks_dir() -> Path:
     return data_dir() / "locks"
+
+
+def computer() -> str:
+    """A name for this user's dreamctl on this computer as long as it is not started anew: no other has the same.
+
+    Not kept in a file: a folder that is copied to other computers, as caches of CI are, would take it along.
+    """
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    started = boot.read_text().strip() if boot.exists() else ""
+    return hashlib.sha256(f"{socket.gethostname()}\n{started}\n{data_dir()}".encode()).hexdigest()[:16]
 
 
 def project_dir(start: Path | None = None) -> Path:

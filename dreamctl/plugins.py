@@ -42,6 +42,10 @@ BUILT_IN = {
 }
 
 
+TAUGHT_ELSEWHERE = ("flux", "sdxl")
+"""Families that providers' trainers teach, and that dreamctl itself neither trains nor draws with yet."""
+
+
 def names(door: str) -> list[str]:
     """Every name that `door` knows, ours first."""
     foreign = {point.name for point in entry_points(group=f"dreamctl.{door}")}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from dreamctl import cargo, credentials
+from dreamctl import cargo, credentials, paths
 from dreamctl.backends import journal
 from dreamctl.backends.base import Look, OwnBase, Parcel, Support, Terms, Wishes
 from dreamctl.backends.foreign import take_foreign
@@ -92,6 +92,7 @@ class Remote:
                 contract=draft.contract,
                 began=now(),
                 attempt=before.attempt + 1 if before else 1,
+                by=paths.computer(),
                 payload=draft.digest,
                 seconds=terms.seconds,
                 limited_by=terms.limited_by,

@@ -20,13 +20,13 @@ class RemoteJob(Stored):
 
     No URL under which anybody fetches something, and no secret in it. `place`: where it runs (an endpoint's id, a
     destination `owner/name`); `contract`: how the two talk (`dreamctl`, `dream-booth-v1`, `trainings`, `dreambooth`).
-    `id` is the provider's, None as long as no answer to the submission came. Times are UTC, ISO 8601. `seconds`: the
-    most that it may run; `limited_by`: who sees to that. `started` is the provider's word; `seen_running`: when a
-    follower first saw it run, by its own clock. `forgotten`: when the provider forgets the job itself, `keep_until`:
-    its result. `missing_since`: since when the provider says that it knows no such job, None while it does. `seen`:
-    the last event of our own trainer that was taken over. `storage` and `access`: where our own worker leaves what it
-    made; of the access only what means the same on every computer. `facts`: what only this provider's adapter knows
-    how to read.
+    `by`: which computer submits it (see `paths.computer`). `id` is the provider's, None as long as no answer to the
+    submission came. Times are UTC, ISO 8601. `seconds`: the most that it may run; `limited_by`: who sees to that.
+    `started` is the provider's word; `seen_running`: when a follower first saw it run, by its own clock. `forgotten`:
+    when the provider forgets the job itself, `keep_until`: its result. `missing_since`: since when the provider says
+    that it knows no such job, None while it does. `seen`: the last event of our own trainer that was taken over.
+    `storage` and `access`: where our own worker leaves what it made; of the access only what means the same on every
+    computer. `facts`: what only this provider's adapter knows how to read.
     """
 
     backend: str
@@ -34,6 +34,7 @@ class RemoteJob(Stored):
     contract: str
     began: str
     attempt: int = 1
+    by: str | None = None
     payload: str = ""
     id: str | None = None
     accepted: str | None = None

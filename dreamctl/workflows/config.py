@@ -88,10 +88,13 @@ def init_project(folder: Path) -> Path:
     examples = {
         "base_model": "builtin", "captioner": "builtin", "caption_model": "qwen2.5vl", "device": "cuda",
         "storage": "file:///srv/datasets", "s3_region": "eu-central-1", "public_url": "https://pictures.example.com",
+        "recipe": "sd15", "identifier": "sks", "category": "person", "kind": "subject", "max_hours": 2.0,
+        "runs": "s3://bucket/runs", "runpod_endpoint": "abc123xyz", "replicate_template": "a-version",
+        "replicate_trainer": "ostris/flux-dev-lora-trainer", "replicate_destination": "you/your-model",
     }  # fmt: skip
     for knob in knobs():
         if knob.belongs_to == "setting" and knob.key not in USER_ONLY:
-            value = knob.default if knob.default is not None else examples.get(knob.key, "sd15")
+            value = knob.default if knob.default is not None else examples[knob.key]
             allowed = f" ({knob.allowed})" if knob.allowed and knob.key != "device" else ""
             lines += [f"# {knob.description}{allowed}", f"# {knob.key} = {tomlkit.item(value).as_string()}", ""]
     write_text(file, "\n".join(lines))

@@ -17,7 +17,7 @@ REQUIRED = "(none: it must be given)"
 NAMES: Mapping[str, Callable[[], list[str]]] = {
     "backend": lambda: plugins.names("backends"),
     "captioner": lambda: plugins.names("captioners"),
-    "family": lambda: plugins.names("families"),
+    "family": lambda: [*plugins.names("families"), *plugins.TAUGHT_ELSEWHERE],
 }
 """Keys whose values are names behind a door."""
 

@@ -108,6 +108,8 @@ def may_be_under_way(context: Context, run: RunFolder) -> bool:
     job = run.remote()
     if job is None or job.id is not None or not run.at_work() or not shared(context, run):
         return False
+    if job.by == paths.computer():
+        return False  # here, whoever submits holds the run's lock
     seen = _first_seen.setdefault((run.id, job.attempt, job.began), time.monotonic())
     return max(shared_files.age(job.began), time.monotonic() - seen) < UNDER_WAY_SECONDS
 

@@ -164,7 +164,10 @@ def test_a_lost_answer_is_known_elsewhere_too(at: At, worker: Robot, monkeypatch
     with pytest.raises(AnswerLost):
         taught(context)
     person = Recorder()
-    shared_runs.await_submission(at("ci"), RunFolder(context.runs / one_status(at("ci"), "last").id))
+    laptop = at("laptop")
+    shared_runs.pull(laptop)
+    (folder,) = laptop.runs.iterdir()
+    shared_runs.await_submission(laptop, RunFolder(folder))
     (told,) = all_status(at("laptop", person))
     assert told.state is State.submitting and any("--resubmit" in warning for warning in person.warnings)
     with pytest.raises(ProviderError, match="cannot be found out"):
