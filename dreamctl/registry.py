@@ -14,14 +14,15 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from dreamctl.domain.concept import Concept, Kind
+from dreamctl.domain.concept import Concept
 from dreamctl.domain.identifiers import identifier_key
-from dreamctl.domain.run import WORKING, ModelFile, RunRecord, State, Target
+from dreamctl.domain.run import WORKING, ModelFile, RunRecord, State
 from dreamctl.domain.uploads import Upload
 from dreamctl.domain.versions import Progress, RunRow, Version
 from dreamctl.errors import DreamctlError, InvalidInput
 from dreamctl.files import locked
 from dreamctl.migrations import MIGRATIONS
+from dreamctl.rows import RUNS, concept_of, run_of, upload_of, version_of
 from dreamctl.sqlite import explained
 
 _BUSY_SECONDS = 30.0
@@ -72,10 +73,10 @@ class Registry:
         """The concept of an identifier or of a human name."""
         key = identifier_key(identifier)
         row = self._one("SELECT * FROM concepts WHERE key = ? OR name_key = ?", key, key)
-        return _concept(row) if row else None
+        return concept_of(row) if row else None
 
     def concepts(self) -> list[Concept]:
-        return [_concept(row) for row in self._all("SELECT * FROM concepts ORDER BY id")]
+        return [concept_of(row) for row in self._all("SELECT * FROM concepts ORDER BY id")]
 
     def check_concept(self, concept: Concept) -> None:
         """Raises InvalidInput where the identifier means something else, or the human name somebody else."""
@@ -175,12 +176,12 @@ class Registry:
         self._write("UPDATE runs SET remote_id = ? WHERE id = ?", remote_id, run_id)
 
     def run(self, run_id: str) -> RunRow | None:
-        row = self._one(f"{_RUNS} WHERE runs.id = ?", run_id)
-        return _run(row) if row else None
+        row = self._one(f"{RUNS} WHERE runs.id = ?", run_id)
+        return run_of(row) if row else None
 
     def runs(self) -> list[RunRow]:
         """All runs, oldest first."""
-        return [_run(row) for row in self._all(f"{_RUNS} ORDER BY runs.id")]
+        return [run_of(row) for row in self._all(f"{RUNS} ORDER BY runs.id")]
 
     def looks(self) -> dict[str, tuple[State, str]]:
         """State and stamp of every run as it was last looked at; without those that were not yet (no method known)."""
@@ -191,7 +192,7 @@ class Registry:
         """The runs that had not ended when they were last looked at, oldest first."""
         states = ", ".join("?" * len(WORKING))
         where = f"WHERE runs.state IN ({states}) ORDER BY runs.id"
-        return [_run(row) for row in self._all(f"{_RUNS} {where}", *(state.value for state in WORKING))]
+        return [run_of(row) for row in self._all(f"{RUNS} {where}", *(state.value for state in WORKING))]
 
     def runs_with_versions(self) -> set[str]:
         """The ids of the runs that made a model version."""
@@ -199,16 +200,16 @@ class Registry:
 
     def runs_named(self, name: str) -> list[RunRow]:
         """The runs that `train --name` called so, newest first."""
-        return [_run(row) for row in self._all(f"{_RUNS} WHERE runs.name = ? ORDER BY runs.id DESC", name)]
+        return [run_of(row) for row in self._all(f"{RUNS} WHERE runs.name = ? ORDER BY runs.id DESC", name)]
 
     def runs_of_job(self, backend: str, remote_id: str) -> list[RunRow]:
         """The runs that a provider's job belongs to, newest first."""
         where = "WHERE runs.backend = ? AND runs.remote_id = ? ORDER BY runs.id DESC"
-        return [_run(row) for row in self._all(f"{_RUNS} {where}", backend, remote_id)]
+        return [run_of(row) for row in self._all(f"{RUNS} {where}", backend, remote_id)]
 
     def runs_of_key(self, key: str) -> list[RunRow]:
         """The runs of the same data, captions, recipe, concept and target, newest first."""
-        return [_run(row) for row in self._all(f"{_RUNS} WHERE runs.key = ? ORDER BY runs.id DESC", key)]
+        return [run_of(row) for row in self._all(f"{RUNS} WHERE runs.key = ? ORDER BY runs.id DESC", key)]
 
     def remove_run(self, run_id: str) -> None:
         """Forget a run and the version that it made; an identifier that nothing is left of is free again."""
@@ -237,7 +238,7 @@ class Registry:
             f"{where} ORDER BY concepts.id, versions.created, versions.run",
             *values,
         )
-        return [_version(row) for row in rows]
+        return [version_of(row) for row in rows]
 
     # datasets
 
@@ -279,7 +280,7 @@ class Registry:
             "SELECT * FROM uploads WHERE source = ? AND (? IS NULL OR storage = ?) ORDER BY uploaded DESC, rowid DESC",
             source, storage, storage,
         )  # fmt: skip
-        return _upload(row) if row else None
+        return upload_of(row) if row else None
 
     def known_digest(self, source: str, stamp: str) -> str | None:
         """The SHA-256 of a file that was uploaded once, while it has the stamp that it had then."""
@@ -339,36 +340,3 @@ class Registry:
     def _all(self, statement: str, *values: object) -> list[sqlite3.Row]:
         with explained(self.path):
             return list(self._db.execute(statement, values))
-
-
-_OF_CONCEPTS = {"identifier": "identifier", "category": "category", "kind": "kind", "human_name": "name"}
-_COLUMNS = ", ".join(
-    f"concepts.{_OF_CONCEPTS[name]}" if name in _OF_CONCEPTS else f"runs.{name}" for name in RunRow.__dataclass_fields__
-)
-_RUNS = f"SELECT {_COLUMNS} FROM runs JOIN concepts ON concepts.id = runs.concept"
-_ENUMERATED = {
-    place: kind
-    for place, name in enumerate(RunRow.__dataclass_fields__)
-    if (kind := {"state": State, "target": Target, "kind": Kind}.get(name))
-}
-
-
-def _concept(row: sqlite3.Row) -> Concept:
-    return Concept(identifier=row["identifier"], category=row["category"], kind=Kind(row["kind"]), name=row["name"])
-
-
-def _run(row: sqlite3.Row) -> RunRow:
-    values = list(row)  # in the order of the fields; thousands are read at a time
-    for place, kind in _ENUMERATED.items():
-        values[place] = kind(values[place])
-    return RunRow(*values)
-
-
-def _upload(row: sqlite3.Row) -> Upload:
-    values = {key: row[key] for key in Upload.__dataclass_fields__}
-    return Upload(**{**values, "public": bool(row["public"])})
-
-
-def _version(row: sqlite3.Row) -> Version:
-    values = {key: row[key] for key in Version.__dataclass_fields__ if key != "run_id"}
-    return Version(**{**values, "run_id": row["run"], "target": Target(row["target"])})

@@ -39,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "__main__": {"cli"},
 }  # fmt: skip
 DOORS = {"storage.web"}  # beside each package's base: what lies at a plain URL is fetched by whoever is told one
-STATE = {"settings", "profiles", "credentials", "registry", "migrations"}
+STATE = {"settings", "profiles", "credentials", "registry", "migrations", "rows"}
 PACKAGES = {
     "domain",
     "families",

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import shutil
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,10 +15,11 @@ from dreamctl.backends import journal
 from dreamctl.backends.base import Look, OwnBase, Parcel, Support, Terms, Wishes
 from dreamctl.backends.foreign import take_foreign
 from dreamctl.backends.provider import Draft, Order, Provider, Unknowable
+from dreamctl.backends.unbroken import unbroken
 from dreamctl.domain.recipe import Recipe
 from dreamctl.domain.remote import ENDED, RemoteJob, Report, Result
 from dreamctl.domain.run import State
-from dreamctl.errors import DreamctlError, InvalidInput, NotFound, ProviderError, Signalled
+from dreamctl.errors import DreamctlError, InvalidInput, NotFound, ProviderError
 from dreamctl.files import is_locked, sha256_file
 from dreamctl.http import AnswerLost, local_network
 from dreamctl.runfolder import RunFolder, now
@@ -109,7 +107,7 @@ class Remote:
             except BaseException:
                 self._withdraw(run, job, "nothing was sent")
                 raise
-            with _unbroken():
+            with unbroken():
                 remote_id = self._submitted(run, job, draft)
                 self._remember(run, job, remote_id)
             return remote_id
@@ -320,38 +318,6 @@ def _missed(run: RunFolder, job: RemoteJob, report: Report) -> RemoteJob:
 def _unusable(error: DreamctlError) -> bool:
     """Whether what came is at fault, and not the way here: then fetching again is no help."""
     return type(error) is DreamctlError or isinstance(error, InvalidInput)
-
-
-@contextlib.contextmanager
-def _unbroken() -> Iterator[None]:
-    """Let the block end before Ctrl-C or SIGTERM is heard, so that an answer which is on its way is not lost.
-
-    The second signal is heard at once. Only the main thread can be interrupted, so only there is something to do.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    heard: list[int] = []
-
-    def note(number: int, _frame: Any) -> None:
-        if heard:
-            raise Signalled if number == signal.SIGTERM else KeyboardInterrupt
-        heard.append(number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    old = {number: signal.signal(number, note) for number in numbers}
-    failed: DreamctlError | None = None
-    try:
-        yield
-    except DreamctlError as error:
-        failed = error
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-    if heard:
-        raise (Signalled if heard[0] == signal.SIGTERM else KeyboardInterrupt) from failed
-    if failed:
-        raise failed
 
 
 def _is_held(run: RunFolder) -> bool:

@@ -19,7 +19,7 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Delete a run or a model version, with its files."""
-    from dreamctl.workflows.runs import remove
+    from dreamctl.workflows.ending import remove
 
     removed = remove(session.context(), name, yes)
     model = f" and its model version {', '.join(removed.versions)}" if removed.versions else ""

@@ -71,7 +71,8 @@ def logs(
 ) -> None:
     """The trainer's log."""
     from dreamctl.runfolder import LineTail
-    from dreamctl.workflows.runs import find_run, look_at
+    from dreamctl.workflows.looking import look_at
+    from dreamctl.workflows.runs import find_run
 
     context = session.context()
     found = find_run(context, run)
@@ -80,7 +81,6 @@ def logs(
         shown = found.log_tail(lines)
         session.output.emit({"run": found.id, "lines": shown}, "\n".join(shown) or "the log is empty", shown)
         return
-    backend = context.backend(found.record().backend)
     tail, alive, first = LineTail(found.log_file), True, True
     while alive:
         alive = found.at_work()
@@ -89,14 +89,14 @@ def logs(
             session.output.stream({"run": found.id, "line": line}, line)
         first = False
         if alive:
-            time.sleep(backend.pause(found))
+            time.sleep(context.backend(found.record().backend).pause(found))
             look_at(context, found)
 
 
 def cancel(session: Session, run: Run) -> None:
     """Stop a run for good."""
     from dreamctl.domain.run import State
-    from dreamctl.workflows.runs import cancel
+    from dreamctl.workflows.ending import cancel
 
     stopped = cancel(session.context(), run)
     state = stopped.state()
@@ -116,16 +116,18 @@ def _followed(session: Session, context: Context, run: str, wait: Wait = time.sl
     from dreamctl.domain.run import Event
     from dreamctl.runfolder import EventTail
     from dreamctl.workflows.follow import watched
-    from dreamctl.workflows.runs import find_run, look_at, one_status, run_status
+    from dreamctl.workflows.looking import look_at
+    from dreamctl.workflows.runs import find_run, one_status, run_status
 
     folder = find_run(context, run)
     look_at(context, folder)
-    backend = context.backend(folder.record().backend)
     events = list[Event]()
-    for news in watched(context, backend, folder, EventTail(folder.events_file), wait):
-        events += news
-        if session.output.mode == "json" and folder.at_work():
-            session.output.stream(run_status(context, folder, events).data(), "")
+    if folder.at_work():
+        backend = context.backend(folder.record().backend)
+        for news in watched(context, backend, folder, EventTail(folder.events_file), wait):
+            events += news
+            if session.output.mode == "json" and folder.at_work():
+                session.output.stream(run_status(context, folder, events).data(), "")
     one = one_status(context, folder.id)
     if session.output.mode == "json":
         session.output.stream(one.data(), "")
@@ -138,7 +140,8 @@ def _listening(session: Session, context: Context, run: str | None, where: str) 
     """Tell every change of one run, or of all at providers, as soon as a provider tells of it."""
     from dreamctl.cli.parse import address
     from dreamctl.workflows.listen import listen
-    from dreamctl.workflows.runs import find_run, look_again, run_status
+    from dreamctl.workflows.looking import look_again
+    from dreamctl.workflows.runs import find_run, run_status
 
     shown: dict[str, str] = {}
 

@@ -1,31 +1,25 @@
-"""Look at runs, stop them and remove them."""
+"""Runs as `status` tells them: all of them from the registry, one with its curve and the end of its log."""
 
 from __future__ import annotations
 
 import functools
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dreamctl.backends.base import Unknowable, as_remote
 from dreamctl.context import Context
 from dreamctl.domain.concept import Concept, Kind
-from dreamctl.domain.run import FINAL, WORKING, Event, State, Target, last_step, newest
-from dreamctl.domain.versions import RunRow, Version, find_version
+from dreamctl.domain.run import WORKING, Event, State, Target, last_step, newest
+from dreamctl.domain.versions import RunRow, Version
 from dreamctl.errors import (
-    ConsentRequired,
-    CredentialsError,
     DreamctlError,
-    InvalidInput,
-    ProviderError,
     RunFailed,
     StillRunning,
 )
 from dreamctl.runfolder import RunFolder, resolve_run_id
 from dreamctl.workflows import shared_runs
-from dreamctl.workflows.follow import end, keep_home, look
-from dreamctl.workflows.harvest import harvest, record_run, run_names
+from dreamctl.workflows.harvest import harvest, run_names
+from dreamctl.workflows.looking import look_at, look_at_all
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _CURVE_WIDTH = 48
@@ -140,68 +134,6 @@ def one_status(context: Context, wanted: str) -> RunStatus:
     return run_status(context, run, run.events())
 
 
-def look_at(context: Context, run: RunFolder) -> None:
-    """Ask a run's provider how it is, and bring home what it made. What cannot be found out is told, not raised."""
-    try:
-        look_again(context, run)
-    except DreamctlError as error:
-        context.reporter.warn(error.message + (f" ({error.hint})" if error.hint else ""))
-
-
-def look_again(context: Context, run: RunFolder) -> bool:
-    """Ask a run's provider how it is, and bring home what it made; whether it is still at work.
-
-    Raises ProviderError where the provider cannot be asked, NotFound where what a run made is gone.
-    """
-    remote = as_remote(context.backend(run.record().backend)) if run.remote_file.exists() else None
-    if remote is None:
-        return run.at_work()
-    try:
-        if run.state() is State.succeeded and run.model_file() is None:
-            if not shared_runs.bring_outcome(context, run):
-                remote.fetch(run)
-        elif run.at_work():
-            look(context, remote, run)
-            _tell_retention(context, run)
-            shared_runs.publish(context, run)
-        else:
-            keep_home(context, run)
-    finally:
-        record_run(context, run)
-    return run.at_work()
-
-
-def look_at_all(context: Context) -> None:
-    """Ask about every run that is at work at a provider, and bring home what they made.
-
-    A provider that cannot be asked about one is not asked about the others: each would wait as long.
-    """
-    away: dict[str, int] = {}
-    for row in context.registry.runs_at_work():
-        run = RunFolder(context.runs / row.id)
-        if row.backend == "local" or not run.path.is_dir():
-            continue
-        if row.backend in away:
-            away[row.backend] += 1
-            continue
-        try:
-            look_again(context, run)
-        except DreamctlError as error:
-            context.reporter.warn(f"run {run.id}: {error.message}" + (f" ({error.hint})" if error.hint else ""))
-            if isinstance(error, (ProviderError, CredentialsError)) and not isinstance(error, Unknowable):
-                away[row.backend] = 0
-    for name, count in away.items():
-        if count:
-            context.reporter.warn(f"{count} more runs at {name} were not asked about")
-
-
-def _tell_retention(context: Context, run: RunFolder) -> None:
-    """Say until when a provider keeps what a run made, where it could not be brought home yet."""
-    job = run.remote()
-    if job and job.keep_until and run.at_work():
-        context.reporter.warn(f"what run {run.id} made is deleted by its provider at {job.keep_until}")
-
-
 def run_status(context: Context, run: RunFolder, events: Sequence[Event]) -> RunStatus:
     """One run, all of whose events have been read."""
     record, recipe, job = run.record(), run.recipe(), run.remote()
@@ -276,84 +208,6 @@ def sparkline(values: list[float]) -> str:
     low, high = min(values), max(values)
     scale = (len(_BLOCKS) - 1) / (high - low) if high > low else 0
     return "".join(_BLOCKS[round((value - low) * scale)] for value in values)
-
-
-def cancel(context: Context, wanted: str) -> RunFolder:
-    """Stop a run for good; its folder stays. Raises InvalidInput where it has ended already."""
-    shared_runs.pull(context)
-    harvest(context)
-    run = find_run(context, wanted)
-    state = run.state()
-    if state in FINAL:
-        raise InvalidInput(f"run {run.id} is {state} already", field="RUN")
-    backend = context.backend(run.record().backend)
-    job, remote = run.remote(), as_remote(backend)
-    if remote and job and job.id is None and run.at_work():
-        shared_runs.await_submission(context, run)
-        remote.reconcile(run, resubmit=False)
-    end(context, backend, run)
-    record_run(context, run)
-    return run
-
-
-@dataclass(frozen=True)
-class Removed:
-    """What `rm` took away."""
-
-    name: str
-    versions: list[str]
-
-
-def remove(context: Context, wanted: str, yes: bool) -> Removed:
-    """Delete a run (`20261120-…`, `last`) or a model version (`sks@2`) with its files.
-
-    Raises ConsentRequired where nobody said yes, InvalidInput while a trainer works on it.
-    """
-    harvest(context)
-    version = find_version(context.registry.versions(), wanted) if "@" in wanted else None
-    run = RunFolder(context.runs / version.run_id) if version else find_run(context, wanted)
-    at_work = _at_work(run)
-    if at_work and not _lost(run):
-        raise InvalidInput(f"run {run.id} is at work", field="RUN", hint=f"stop it first: dreamctl cancel {run.id}")
-    lost = [item.name for item in context.registry.versions_of_run(run.id)]
-    what = f"run {run.id}" + (f" and its model version {', '.join(lost)}" if lost else "")
-    if at_work:
-        what += ", which may be at work at its provider"
-    if not yes and context.reporter.confirm(f"Delete {what}?") is not True:
-        raise ConsentRequired(f"{what} not deleted", hint="say --yes to delete it")
-    if run.path.exists():
-        _forget_elsewhere(context, run)
-    context.registry.remove_run(run.id)
-    if run.path.exists():
-        # The folder leaves the list of runs in one step, so that a deletion cut short leaves no half run behind.
-        doomed = run.path.with_name(f".{run.id}.removed")
-        run.path.rename(doomed)
-        shutil.rmtree(doomed)
-    return Removed(run.id, lost)
-
-
-def _at_work(run: RunFolder) -> bool:
-    """Whether the run goes on; not where its folder is too damaged to tell: it may be removed all the same."""
-    try:
-        return run.at_work()
-    except DreamctlError:
-        return False
-
-
-def _lost(run: RunFolder) -> bool:
-    """Whether the answer to the run's submission was lost: nobody can cancel it, so it may be removed all the same."""
-    job = run.remote()
-    return job is not None and job.id is None
-
-
-def _forget_elsewhere(context: Context, run: RunFolder) -> None:
-    """Remove what the storage of shared runs holds of a run; of one that is too damaged to be read nothing is there."""
-    try:
-        run.record()
-    except DreamctlError as error:
-        context.reporter.warn(f"{error.message}: what other computers see of it stays")
-        return
-    shared_runs.forget(context, run)
 
 
 def _curve(events: Sequence[Event]) -> list[float]:

@@ -162,14 +162,17 @@ def _agreed(context: Context, wish: Wish, lesson: Lesson) -> Terms | None:
 
 
 def _earlier(context: Context, lesson: Lesson) -> RunFolder | None:
-    """The newest run of the same key that is done, at work anywhere, or can go on where the settings say."""
+    """The newest run of the same key that is done or at work anywhere; else one that can go on where settings say."""
+    unfinished = None
     for row in context.registry.runs_of_key(lesson.key):
         run = RunFolder(context.runs / row.id)
         if row.state is State.cancelled or not run.path.is_dir():
             continue
-        if row.state is State.succeeded or row.backend == context.settings.backend or run.at_work():
+        if row.state is State.succeeded or run.at_work():
             return run
-    return None
+        if unfinished is None and row.backend == context.settings.backend:
+            unfinished = run
+    return unfinished
 
 
 def _new_run(context: Context, wish: Wish, lesson: Lesson) -> RunFolder:

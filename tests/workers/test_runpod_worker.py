@@ -56,6 +56,7 @@ def endpoint(clouds_python: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         yield Endpoint(cloud, place / "log", folder)
 
 
+@pytest.mark.soak  # the chain of tests/cli/test_train_runpod.py goes through the same
 def test_it_trains_a_run_once_into_the_storage(endpoint: Endpoint, tmp_path: Path) -> None:
     told = Abilities.parse(endpoint.done(Errand(op="describe")).told["output"], "output")
     assert told.accepts["run"] == 1

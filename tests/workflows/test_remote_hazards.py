@@ -25,9 +25,10 @@ from dreamctl.errors import (
 from dreamctl.files import write_json
 from dreamctl.http import AnswerLost
 from dreamctl.runfolder import EventTail, RunFolder
+from dreamctl.workflows.ending import cancel, remove
 from dreamctl.workflows.follow import follow
 from dreamctl.workflows.lesson import Wish
-from dreamctl.workflows.runs import cancel, one_status, remove
+from dreamctl.workflows.runs import one_status
 from dreamctl.workflows.train import train
 from tests.clouds.robot import Robot
 from tests.workflows.at_runpod import (  # noqa: F401 (fixtures)

@@ -16,8 +16,9 @@ from dreamctl.domain.run import State
 from dreamctl.errors import ConsentRequired, InvalidInput, ProviderError, RunFailed
 from dreamctl.http import AnswerLost
 from dreamctl.runfolder import RunFolder
+from dreamctl.workflows.ending import cancel
 from dreamctl.workflows.lesson import Wish
-from dreamctl.workflows.runs import all_status, cancel, one_status
+from dreamctl.workflows.runs import all_status, one_status
 from dreamctl.workflows.train import Taught, train
 from tests.clouds.replicate import ReplicateCloud, replicate_cloud
 from tests.clouds.robot import weights

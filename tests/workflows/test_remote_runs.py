@@ -22,8 +22,9 @@ from dreamctl.errors import (
 )
 from dreamctl.http import AnswerLost
 from dreamctl.runfolder import RunFolder
+from dreamctl.workflows.ending import cancel
 from dreamctl.workflows.lesson import Wish
-from dreamctl.workflows.runs import all_status, cancel, one_status
+from dreamctl.workflows.runs import all_status, one_status
 from dreamctl.workflows.train import train
 from tests.clouds.robot import Robot
 from tests.clouds.runpod import RunPodCloud

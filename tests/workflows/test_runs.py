@@ -13,8 +13,9 @@ from dreamctl.domain.run import State
 from dreamctl.errors import ConsentRequired, DreamctlError, InvalidInput, NotFound, RunFailed, StillRunning
 from dreamctl.files import locked
 from dreamctl.runfolder import EventWriter, RunFolder
+from dreamctl.workflows.ending import cancel, remove
 from dreamctl.workflows.identifiers import identifiers
-from dreamctl.workflows.runs import all_status, cancel, one_status, remove, sparkline, unfinished
+from dreamctl.workflows.runs import all_status, one_status, sparkline, unfinished
 from tests.fakes import Recorder, finish, write_dataset, write_run
 from tests.workflows.conftest import Open
 

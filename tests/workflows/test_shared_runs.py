@@ -20,8 +20,9 @@ from dreamctl.errors import InvalidInput, ProviderError
 from dreamctl.http import AnswerLost
 from dreamctl.runfolder import RunFolder
 from dreamctl.workflows import shared_runs
+from dreamctl.workflows.ending import cancel, remove
 from dreamctl.workflows.lesson import Wish
-from dreamctl.workflows.runs import all_status, cancel, one_status, remove
+from dreamctl.workflows.runs import all_status, one_status
 from dreamctl.workflows.train import Taught, train
 from tests.clouds.robot import Robot, robot
 from tests.clouds.runpod import RunPodCloud, runpod_cloud
