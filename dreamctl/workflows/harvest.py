@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 from dreamctl.context import Context
-from dreamctl.domain.run import RUN_ID, State, last_step, newest
+from dreamctl.domain.run import RUN_ID, Event, State, last_step, newest
 from dreamctl.domain.versions import Progress, Version
 from dreamctl.errors import DreamctlError
 from dreamctl.runfolder import RUN_JSON, RunFolder
@@ -53,7 +53,7 @@ def record_run(context: Context, run: RunFolder) -> list[Version]:
     recipe = run.recipe()
     progress = Progress(
         method=recipe.method.name,
-        step=last_step(events),
+        step=steps_done(events, state, recipe.training.steps),
         steps=recipe.training.steps,
         message=change.fields.get("message") if change else None,
         stamp=stamp(run.events_file),
@@ -64,6 +64,11 @@ def record_run(context: Context, run: RunFolder) -> list[Version]:
     if job and job.id:
         context.registry.set_remote_id(run.id, job.id)
     return versions
+
+
+def steps_done(events: Sequence[Event], state: State, steps: int) -> int:
+    """How many steps a run has taken. A foreign trainer may tell none; one that succeeded has taken all."""
+    return last_step(events) or (steps if state is State.succeeded else 0)
 
 
 def stamp(events_file: str | Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from dreamctl.context import Context
 from dreamctl.domain.concept import Concept, Kind
-from dreamctl.domain.run import WORKING, Event, State, Target, last_step, newest
+from dreamctl.domain.run import WORKING, Event, State, Target, newest
 from dreamctl.domain.versions import RunRow, Version
 from dreamctl.errors import (
     DreamctlError,
@@ -18,7 +18,7 @@ from dreamctl.errors import (
 )
 from dreamctl.runfolder import RunFolder, resolve_run_id
 from dreamctl.workflows import shared_runs
-from dreamctl.workflows.harvest import harvest, run_names
+from dreamctl.workflows.harvest import harvest, run_names, steps_done
 from dreamctl.workflows.looking import look_at, look_at_all
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -138,7 +138,7 @@ def run_status(context: Context, run: RunFolder, events: Sequence[Event]) -> Run
     """One run, all of whose events have been read."""
     record, recipe, job = run.record(), run.recipe(), run.remote()
     step, state, change = newest(events, "step"), run.state(events), newest(events, "state")
-    done = last_step(events)
+    done = steps_done(events, state, recipe.training.steps)
     pace = step.fields.get("seconds") if step and state is State.running else None
     return RunStatus(
         id=run.id,

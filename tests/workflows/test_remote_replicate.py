@@ -234,3 +234,10 @@ def test_webhooks_are_verified_by_replicate_s_own_signature(opened: Open, cloud:
     (asked,) = cloud.submissions
     assert asked["webhook"] == "https://example.com/hook" and asked["webhook_events_filter"] == ["completed"]
     assert base64.b64decode(cloud.webhook_secret.removeprefix("whsec_"))
+
+
+def test_a_trainer_that_tells_no_steps_has_taken_all_when_it_is_done(opened: Open, cloud: ReplicateCloud) -> None:
+    cloud.on_submit = lambda training: cloud.finish(training.id, weights=archive())
+    done = taught(opened())
+    assert done.run and one_status(opened(), done.run.id).progress == "12/12"
+    assert all_status(opened())[0].progress == "12/12"
