@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,9 +19,10 @@ from dreamctl.http import AnswerLost
 from dreamctl.runfolder import RunFolder
 from dreamctl.workflows.ending import cancel
 from dreamctl.workflows.lesson import Wish
+from dreamctl.workflows.listen import wakeups
 from dreamctl.workflows.runs import all_status, one_status
 from dreamctl.workflows.train import Taught, train
-from tests.clouds.replicate import ReplicateCloud, replicate_cloud
+from tests.clouds.replicate import ReplicateCloud, replicate_cloud, signature
 from tests.clouds.robot import weights
 from tests.fakes import Recorder, write_dataset
 
@@ -229,11 +231,24 @@ def test_the_old_dialect(opened: Open, cloud: ReplicateCloud) -> None:
     assert run is not None and run.id in asked["notes"]
 
 
-def test_webhooks_are_verified_by_replicate_s_own_signature(opened: Open, cloud: ReplicateCloud) -> None:
-    detached(opened(webhook="https://example.com/hook"))
-    (asked,) = cloud.submissions
-    assert asked["webhook"] == "https://example.com/hook" and asked["webhook_events_filter"] == ["completed"]
-    assert base64.b64decode(cloud.webhook_secret.removeprefix("whsec_"))
+def test_replicate_s_own_webhook_wakes_once_and_an_old_one_is_refused(opened: Open, cloud: ReplicateCloud) -> None:
+    person = Recorder()
+    context = opened(person)
+    with wakeups(context, ("127.0.0.1", 0), replicate=True) as woken:
+        (address,) = re.findall(r"http://127\.0\.0\.1:\d+", " ".join(person.notes))
+        detached(opened(webhook=f"{address}/replicate"))
+        assert cloud.submissions[-1]["webhook_events_filter"] == ["completed"]
+        cloud.finish(cloud.newest, weights=archive())
+        assert woken.wait(20) == {cloud.newest}
+        with cloud.changed:
+            assert cloud.changed.wait_for(lambda: cloud.webhooks, 20)
+        url, headers, body, answered = cloud.webhooks[-1]
+        assert answered == 200
+        assert cloud.deliver(url, headers, body) == 200, "a replay is taken, and wakes nobody"
+        old = signature(cloud.webhook_secret, "msg_old", int(cloud.now()) - 301, body)
+        forged = signature("whsec_" + base64.b64encode(bytes(24)).decode(), "msg_forged", int(cloud.now()), body)
+        assert [cloud.deliver(url, each, body) for each in (old, forged)] == [401, 401]
+        assert woken.wait(0.2) == frozenset()
 
 
 def test_a_trainer_that_tells_no_steps_has_taken_all_when_it_is_done(opened: Open, cloud: ReplicateCloud) -> None:
