@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dreamctl import http
 from tests.clouds.environment import clouds_python_or_skip  # noqa: F401 (a fixture of every test)
 from tests.servers.fixtures import ceph_servers, gcs_server, swift_server  # noqa: F401 (fixtures of every test)
 
@@ -24,6 +25,7 @@ PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BU
 @pytest.fixture(autouse=True)
 def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fresh `DREAMCTL_HOME` and a fresh current folder; returns the project's folder."""
+    monkeypatch.setattr(http, "_secrets", set())  # what one test's keys hide is no secret in the next
     for name in [key for key in os.environ if key.startswith("DREAMCTL_") and not key.startswith("DREAMCTL_TEST_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.fail.Keyring")

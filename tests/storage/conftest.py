@@ -8,16 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dreamctl import http
 from dreamctl.storage.base import Storage
 from dreamctl.storage.local import LocalStorage
 from tests.servers.gcs import GcsServer
-
-
-@pytest.fixture(autouse=True)
-def no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What one test's keys hide is no secret in the next."""
-    monkeypatch.setattr(http, "_secrets", set())
 
 
 @pytest.fixture

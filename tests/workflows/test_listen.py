@@ -348,7 +348,13 @@ def test_without_a_token_it_says_so(ears: Ears) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_at_once_and_closes_the_port(number: int, code: int) -> None:
     program = [sys.executable, "-m", "dreamctl", "status", "--listen", "127.0.0.1:0"]
-    with subprocess.Popen(program, stderr=subprocess.PIPE, text=True) as listening:
+    with subprocess.Popen(
+        program,
+        stderr=subprocess.PIPE,
+        text=True,
+        # tests may run in the background, where Ctrl-C is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
+    ) as listening:
         assert listening.stderr
         heard = Ears()
         heard.notes = [listening.stderr.readline() for _ in range(3)]
